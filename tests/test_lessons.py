@@ -23,7 +23,8 @@ def blank(monkeypatch):
 
 def formats(count: int) -> list[tuple[twins.Item, list[dict]]]:
     rng = random.Random(3)
-    return [lessons.format_conversation(rng) for _ in range(count)]
+    modes = rng.choices(list(lessons.MODES), list(lessons.MODES.values()), k=count)
+    return [lessons.format_conversation(rng, mode) for mode in modes]
 
 
 def written(messages: list[dict]) -> list[str]:
@@ -133,6 +134,10 @@ def test_a_lesson_names_each_thing_once(blank):
     """What was named before could be copied from the text instead of seen."""
     rng = random.Random(4)
     for _ in range(100):
-        answers = [text for text in written(lessons.skill_conversation(rng, 7)) if ":" not in text]
+        answers = [
+            text
+            for text in written(lessons.skill_conversation(rng, 7, rng.choice((lessons.LISTINGS, lessons.QUESTIONS))))
+            if ":" not in text
+        ]
         points = [(point.x, point.y) for text in answers for point in find_points(text)]
         assert len(points) == len(set(points))

@@ -1,10 +1,11 @@
 """What the nano base is taught before ViGoRL begins: to see, and to speak the format.
 
-*Skills*, several questions about one picture: point, name, next thing in a direction, compare two
-points, list, count, walk, look closer. *Formats*: a twin's question under each system prompt, answered
-in the right form by narration that does not depend on the question, but for naming its first thing at a
-stated rate. The base is never shown a chain because it is right: following the question's directions
-and picking the option that results is left to search and RL. All rates are the constants below.
+*Skills*: all of a picture at once (list it, name it, walk through it), or several questions about it (point,
+name, next thing in a direction, compare two points, count), or a closer look. *Formats*: a twin's question
+under each system prompt, answered in the right form by narration that does not depend on the question, but
+for naming its first thing at a stated rate. The base is never shown a chain because it is right: following
+the question's directions and picking the option that results is left to search and RL. All rates are the
+constants below.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from vigorl_lib.nano import twins, world
 from vigorl_lib.nano.world import CROP_OFFSET, DIRECTIONS, NAMES, SIDE, VIEW_SIDE, Scene, Thing
 from vigorl_lib.traces import render_answer, render_call, render_single
 
-SKILL_SHARE, FORMAT_SHARE = 0.64, 0.22  # of the conversations; the rest look at crops
+LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.34, 0.32, 0.20  # of the conversations; the rest look at crops
 START_FROM_QUESTION = 0.5  # a narration begins with the thing that the question names
 SUB_GOAL, CHECK, WAIT = 0.1, 0.06, 0.06  # rates of these phrases in narrations
 COMPARE = 0.3  # of the moves between things of different size: "below: larger green circle …"
 PLACE_WORD = 0.5  # an ungrounded narration says where in words, such as "top left"
-DIRECT_SHARE = 0.2  # of the format conversations; vanilla, grounded and zoom share the rest equally
+MODES: dict[prompts.Mode, float] = {"direct": 0.2, "vanilla": 0.25, "grounded": 0.25, "zoom": 0.3}  # of formats
 
 Point = tuple[int, int]  # in view pixels, as everything that the model reads or writes
 
@@ -157,25 +158,24 @@ def _larger(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
     return f"Which is larger, {write(a)} or {write(b)}?", f"{write(larger)}.", set(pair)
 
 
-def _list(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
-    if len(fresh) < len(scene.things):
-        return None
+def _list(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     things = rng.sample(scene.things, len(scene.things))
     answer = " ".join(f"{thing.name} {write(spot(thing))}." for thing in things)
     return "List what you see.", answer, set(fresh)
 
 
-def _name_all(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
-    if len(fresh) < len(scene.things):
-        return None
+def _list_places(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
+    things = rng.sample(scene.things, len(scene.things))
+    return "List by place.", " ".join(f"{write(spot(thing))}: {thing.name}." for thing in things), set(fresh)
+
+
+def _name_all(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     things = rng.sample(scene.things, len(scene.things))
     places = " ".join(write(spot(thing, rng)) for thing in things)
     return f"Name what is at {places}.", " ".join(f"{thing.name}." for thing in things), set(fresh)
 
 
-def _point_all(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
-    if len(fresh) < len(scene.things):
-        return None
+def _point_all(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     things = rng.sample(scene.things, len(scene.things))
     names = ", ".join(thing.name for thing in things)
     return f"Point to each: {names}.", " ".join(f"{write(spot(thing))}." for thing in things), set(fresh)
@@ -185,26 +185,23 @@ def _count(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     return "How many things?", f"{len(scene.things)}.", set()
 
 
-def _walk(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
-    if len(fresh) < len(scene.things):
-        return None
+def _walk(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     first = rng.choice(fresh)
     steps, _, _ = narrate(rng, scene, grounded=True, first=first, hops=rng.randint(2, 4))
     return f"Walk from the {scene.things[first].name}.", " ".join(steps), set(fresh)
 
 
-SKILLS: tuple[tuple[Callable[[random.Random, Scene, list[int]], Asked | None], float], ...] = (
-    (_point, 0.13),
-    (_name, 0.10),
-    (_next, 0.23),
-    (_further_left, 0.05),
-    (_larger, 0.07),
-    (_list, 0.10),
-    (_name_all, 0.09),
-    (_point_all, 0.11),
-    (_count, 0.02),
-    (_walk, 0.10),
-)
+Skill = Callable[[random.Random, Scene, list[int]], Asked | None]
+# Skills with their weights. A listing takes in the whole picture, which teaches most for a pass through the model.
+LISTINGS: dict[Skill, float] = {_list: 0.3, _list_places: 0.25, _name_all: 0.1, _point_all: 0.1, _walk: 0.25}
+QUESTIONS: dict[Skill, float] = {
+    _point: 0.18,
+    _name: 0.15,
+    _next: 0.42,
+    _further_left: 0.09,
+    _larger: 0.13,
+    _count: 0.03,
+}
 
 
 def skill_scene(rng: random.Random, most: int) -> Scene:
@@ -214,13 +211,13 @@ def skill_scene(rng: random.Random, most: int) -> Scene:
     return world.make_scene(rng, names=[*names, *(rng.choice(names) for _ in range(count - len(names)))])
 
 
-def skill_conversation(rng: random.Random, most: int) -> list[dict[str, Any]]:
-    """Skill questions about one picture, as chat messages, until every thing is named."""
+def skill_conversation(rng: random.Random, most: int, skills: dict[Skill, float]) -> list[dict[str, Any]]:
+    """Questions from `skills` about one picture, as chat messages, until every thing is named."""
     scene = skill_scene(rng, most)
     fresh = list(range(len(scene.things)))
     messages: list[dict[str, Any]] = []
     while fresh:
-        (skill,) = rng.choices([skill for skill, _ in SKILLS], [share for _, share in SKILLS])
+        (skill,) = rng.choices(list(skills), list(skills.values()))
         tries = (skill(rng, scene, fresh) for _ in range(12))  # so that hard-to-place questions keep their share
         asked = next((found for found in tries if found), None)
         if asked is None:
@@ -242,12 +239,16 @@ def view(scene: Scene) -> Image.Image:
     return world.draw(scene).resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BICUBIC)
 
 
-def crop(picture: Image.Image, point: Point) -> Image.Image:
-    """What a zoom at a view point shows: a square window of the original, moved inside it at the borders."""
+def window(point: Point) -> tuple[int, int, int, int]:
+    """What a zoom at a view point cuts out, in original pixels: moved inside the picture at its borders."""
     low, high = CROP_OFFSET, SIDE - CROP_OFFSET
     x, y = (min(max(value * world.SCALE, low), high) for value in point)
-    window = (x - CROP_OFFSET, y - CROP_OFFSET, x + CROP_OFFSET, y + CROP_OFFSET)
-    return picture.crop(window).resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BICUBIC)
+    return x - CROP_OFFSET, y - CROP_OFFSET, x + CROP_OFFSET, y + CROP_OFFSET
+
+
+def crop(picture: Image.Image, point: Point) -> Image.Image:
+    """What a zoom at a view point shows: that window of the original at VIEW_SIDE pixels."""
+    return picture.crop(window(point)).resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BICUBIC)
 
 
 def crop_conversation(rng: random.Random, most: int) -> list[dict[str, Any]]:
@@ -288,9 +289,8 @@ def question_for(item: twins.Item) -> str:
     return ask(item.question, item.options)
 
 
-def format_conversation(rng: random.Random) -> tuple[twins.Item, list[dict[str, Any]]]:
-    """A twin's question under one of the four system prompts, answered in form but not by reasoning."""
-    mode = "direct" if rng.random() < DIRECT_SHARE else rng.choice(("vanilla", "grounded", "zoom"))
+def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.Item, list[dict[str, Any]]]:
+    """A twin's question under the system prompt of `mode`, answered in form but not by reasoning."""
     item = twins.vstar_item(rng) if rng.random() < (0.6 if mode == "zoom" else 0.3) else twins.sat2_item(rng)
     picture = world.draw(item.scene)
     small = picture.resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BICUBIC)
@@ -337,14 +337,19 @@ def format_conversation(rng: random.Random) -> tuple[twins.Item, list[dict[str, 
 def lesson(seed: int, *, most: int = 7, kind: float | None = None) -> list[dict[str, Any]]:
     """The lesson of one seed: chat messages with their images (view pixels) in place.
 
-    `kind` (0 … 1) decides between skills, formats and crops; by default it is drawn from the seed as well.
+    `kind` (0 … 1) decides what sort of lesson it is; by default it is drawn from the seed as well.
     """
     rng = random.Random(seed)
     kind = rng.random() if kind is None else kind
-    if kind < SKILL_SHARE:
-        return skill_conversation(rng, most)
-    if kind < SKILL_SHARE + FORMAT_SHARE:
-        return format_conversation(rng)[1]
+    sorts: list[tuple[float, Callable[[], list[dict[str, Any]]]]] = [
+        (LISTING_SHARE, lambda: skill_conversation(rng, most, LISTINGS)),
+        (QUESTION_SHARE, lambda: skill_conversation(rng, most, QUESTIONS)),
+        *((FORMAT_SHARE * share, lambda mode=mode: format_conversation(rng, mode)[1]) for mode, share in MODES.items()),
+    ]
+    for share, make in sorts:
+        if kind < share:
+            return make()
+        kind -= share
     return crop_conversation(rng, most)
 
 

@@ -51,8 +51,9 @@ VOCABULARY = 900
 # The processor's normalisation: the ground of a scene comes out near zero, so that what the vision tower sees
 # of an empty patch is its place.
 BACKGROUND, CONTRAST = 0.91, 0.25
-# Qwen's splitting with two changes: ", " is one piece, and so is punctuation with the space before it.
-PIECES = r", |[ ]?\p{L}+|\p{N}|[ ]?[^\s\p{L}\p{N}]+|\s+"
+# Qwen's splitting with three changes: ", " is one piece, so is punctuation with the space before it, and so are two
+# digits (no view coordinate has more): a place is then two tokens to read and to write, not four.
+PIECES = r", |[ ]?\p{L}+|\p{N}{1,2}|[ ]?[^\s\p{L}\p{N}]+|\s+"
 
 
 def texts(conversations: list[list[dict[str, Any]]]) -> list[str]:
@@ -66,7 +67,7 @@ def texts(conversations: list[list[dict[str, Any]]]) -> list[str]:
 
 
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of at most VOCABULARY tokens; every digit is a token of its own."""
+    """A byte-level BPE of at most VOCABULARY tokens; every number of one or two digits is a token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -77,8 +78,9 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     size = VOCABULARY - len(SPECIAL) - len(MARKS)
+    numbers = [str(number) for number in range(100)]  # every one, whatever the texts happen to hold
     tokenizer.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+        [*texts, *numbers], trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
     )
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     fast = PreTrainedTokenizerFast(
@@ -187,7 +189,9 @@ def build_model(
     else:
         raise ValueError(f"unknown family {family!r}; known: qwen2_5_vl, qwen3_vl")
     for name, parameter in model.named_parameters():
-        if "pos_embed" in name:
+        if parameter.dim() == 5:  # the patch embedding
+            _start_as_cosines(parameter)
+        elif "pos_embed" in name:
             torch.nn.init.normal_(parameter, std=1.0)  # as loud as what is drawn: a point must be read off it
         elif "embed" in name and "patch" not in name:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -196,3 +200,23 @@ def build_model(
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
+
+
+def _start_as_cosines(weight: torch.Tensor) -> None:
+    """Fill a patch embedding [out, colours, frames, side, side] with the lowest waves of a cosine transform.
+
+    Each output sees one wave in a random mix of colours, louder the finer it is, because pictures hold less of
+    it. From white noise the tower stays blind to fine stripes: what they add to a filter's response has mean
+    zero, and no gradient points to them.
+    """
+    out, colours, frames, side, _ = weight.shape
+    steps = torch.arange(side)
+    waves = torch.cos(math.pi * steps[:, None] * (steps + 0.5) / side)
+    waves = waves / waves.norm(dim=1, keepdim=True)
+    order = sorted(((down, across) for down in steps.tolist() for across in steps.tolist()), key=lambda p: (sum(p), p))
+    with torch.no_grad():
+        for index in range(out):
+            down, across = order[index % len(order)]
+            mix = torch.randn(colours) / math.sqrt(colours * frames)
+            loudness = 0.4 * (0.3 + down + across)
+            weight[index] = loudness * mix[:, None, None, None] * torch.outer(waves[down], waves[across])
