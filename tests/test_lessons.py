@@ -124,8 +124,10 @@ def test_the_curriculum_grows_and_groups_kinds(blank, monkeypatch):
     asked = []
     monkeypatch.setattr(lessons, "lesson", lambda seed, *, most, kind: asked.append((most, kind)))
     for index in range(64):
-        lessons.curriculum(index, ramp=16, group=8)
-    assert [most for most, _ in asked[::16]] == [1, 2, 3, 4]
+        lessons.curriculum(index, listings=24, ramp=16, group=8)
+    assert [most for most, _ in asked[::16]] == [3, 4, 5, 6]
+    assert all(kind < lessons.LISTING_SHARE for _, kind in asked[:24])
+    assert any(kind > lessons.LISTING_SHARE for _, kind in asked[24:])
     assert all(len({kind for _, kind in asked[start : start + 8]}) == 1 for start in range(0, 64, 8))
     assert len({kind for _, kind in asked}) == 8
 

@@ -1,9 +1,9 @@
 """The eye first: the vision tower learns what each image token shows, before a word is taught.
 
-A VLM never starts from an untrained vision tower. Here every image token is asked, by linear heads that are
-thrown away afterwards, for what stands at its place: the ground truth of a drawn scene is dense, and one
-picture teaches sixteen things. (Lessons in words alone supervise a few tokens of a picture; a base taught by
-them alone still named every second thing wrongly after an hour.)
+A VLM never starts from an untrained vision tower. Here every image token is asked for what stands at its place:
+the ground truth of a drawn scene is dense, and one picture teaches sixteen things. Each question has a linear map
+that is thrown away afterwards; behind it stand the language model's own word embeddings. So the tower learns to say
+what it sees in words that the language model, whose attention heads are linear maps too, only has to pass on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_cosine_schedule_with_warmup
 
 from vigorl_lib.nano import lessons, world
 from vigorl_lib.nano.world import COLOURS, NAMES, PATTERNS, RADII, SHAPES, SIDE, VIEW_SIDE, Scene
@@ -32,6 +32,14 @@ ASKED = {
     "y": VIEW_SIDE,
     "size": (RADII[1] - RADII[0]) // SIZE_STEP + 1,
     "pattern": len(PATTERNS),
+}
+# The answers that are words, as they stand in a trace; the rest has no word.
+WORDS = {
+    "colour": [f" {colour}" for colour in COLOURS],
+    "shape": [f" {shape}" for shape in SHAPES],
+    "x": [str(x) for x in range(VIEW_SIDE)],
+    "y": [str(y) for y in range(VIEW_SIDE)],
+    "pattern": list(PATTERNS),
 }
 CROP_SHARE = 0.4  # of the pictures
 
@@ -90,9 +98,34 @@ class Pictures(Dataset):
         return self.image_processor(images=[image])["pixel_values"], token_labels(scene, window)
 
 
+class Maps(torch.nn.Module):
+    """One linear map for each question; `forward` gives the logits of its answers by question."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        hidden = model.config.text_config.hidden_size
+        self.words = {name: [_token(tokenizer, word) for word in words] for name, words in WORDS.items()}
+        self.maps = torch.nn.ModuleDict(
+            {name: torch.nn.Linear(hidden, hidden if name in WORDS else count) for name, count in ASKED.items()}
+        )
+
+    def forward(self, seen: torch.Tensor, embeddings: torch.Tensor) -> dict[str, torch.Tensor]:
+        said = {name: linear(seen) for name, linear in self.maps.items()}
+        return {n: said[n] @ embeddings[self.words[n]].T if n in WORDS else said[n] for n in ASKED}
+
+
+def _token(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
+    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise ValueError(
+            f"the tokenizer splits {word!r} into {len(ids)} tokens; train it on lessons that hold the word"
+        )
+    return ids[0]
+
+
 def train_eye(
     model: PreTrainedModel,
-    image_processor: Any,
+    processor: Any,
     *,
     steps: int,
     learning_rate: float,
@@ -101,21 +134,20 @@ def train_eye(
     seed: int = 0,
     workers: int = 1,
 ) -> Iterator[dict[str, float]]:
-    """Train `model`'s vision tower and projector in place; yields each step's loss and share right by question.
+    """Train `model`'s vision tower, projector and word embeddings in place.
 
-    The pictures of one seed are always the same, and no lesson or exam has theirs. The language model is not
-    touched, and the heads are not kept.
+    Yields each step's loss (nats) and share right by question. The pictures of one seed are always the same, and
+    no lesson or exam has theirs. The layers of the language model are not touched, and the maps are not kept.
     """
     torch.manual_seed(seed)
-    heads = torch.nn.Linear(model.config.text_config.hidden_size, sum(ASKED.values()))
-    weights = [*model.model.visual.parameters(), *heads.parameters()]
+    maps, embeddings = Maps(model, processor.tokenizer), model.get_input_embeddings().weight
+    weights = [*model.model.visual.parameters(), embeddings, *maps.parameters()]
     optimiser = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimiser, warmup_steps, steps)
-    pictures = Pictures(image_processor, steps * batch_size, seed)
+    pictures = Pictures(processor.image_processor, steps * batch_size, seed)
     model.train()
     for patches, labels in DataLoader(pictures, batch_size, num_workers=workers):
-        logits = heads(image_tokens(model, patches))
-        losses, right = judge(logits, labels)
+        losses, right = judge(maps(image_tokens(model, patches), embeddings), labels)
         loss = torch.stack(list(losses.values())).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -133,10 +165,10 @@ def image_tokens(model: PreTrainedModel, patches: torch.Tensor) -> torch.Tensor:
     return torch.stack(list(found.pooler_output))
 
 
-def judge(logits: torch.Tensor, labels: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+def judge(logits: dict[str, torch.Tensor], labels: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """Cross-entropy (nats) and share right for every question of ASKED, over the tokens that it is asked of."""
     losses, right = {}, {}
-    for index, (name, part) in enumerate(zip(ASKED, logits.split(list(ASKED.values()), -1), strict=True)):
+    for index, (name, part) in enumerate(logits.items()):
         asked = labels[..., index] != IGNORED
         if asked.any():
             losses[name] = torch.nn.functional.cross_entropy(part[asked], labels[..., index][asked])

@@ -353,10 +353,15 @@ def lesson(seed: int, *, most: int = 7, kind: float | None = None) -> list[dict[
     return crop_conversation(rng, most)
 
 
-def curriculum(index: int, *, seed: int = 0, ramp: int = 10_000, group: int = 16) -> list[dict[str, Any]]:
-    """Lesson `index` of a course: pictures of one thing first, of one more every `ramp` lessons, up to seven.
+def curriculum(
+    index: int, *, seed: int = 0, listings: int = 16_000, ramp: int = 10_000, group: int = 16
+) -> list[dict[str, Any]]:
+    """Lesson `index` of a course: the first `listings` are of that sort alone, and pictures grow fuller.
 
-    `group` neighbours are of one kind, so that a batch of them is of like length and wastes no padding.
+    Listings teach to find what is named and to name what is found; amid all other lessons that takes several times
+    as long. Pictures hold up to three things at first, one more every `ramp` lessons, at most seven. `group`
+    neighbours are of one kind, so that a batch of them is of like length and wastes no padding.
     """
     kind = random.Random(f"{seed} {index // group}").random()
-    return lesson(seed * 1_000_000_000 + index, most=min(1 + index // ramp, 7), kind=kind)
+    kind = kind * LISTING_SHARE if index < listings else kind
+    return lesson(seed * 1_000_000_000 + index, most=min(3 + index // ramp, 7), kind=kind)
