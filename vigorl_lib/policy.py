@@ -80,16 +80,23 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """A prompt that the model has read.
+    """A prompt that the model has read, and perhaps the beginning of its own message.
 
-    tokens     its token ids, the assistant's opening included
-    following  position of the first token after it
-    layers     keys and values of all tokens but the last: (layers, 2, heads, tokens - 1, head size)
+    tokens     all token ids, the assistant's opening included
+    written    how many of them the assistant wrote
+    following  position of the first token after them
+    layers     keys and values of all tokens but the last, in parts of (layers, 2, heads, tokens, head size);
+               what goes on from a prompt shares its parts
     """
 
     tokens: list[int]
+    written: int
     following: int
-    layers: torch.Tensor
+    layers: tuple[torch.Tensor, ...]
+
+    def begins(self, message: list[int]) -> bool:
+        """Whether a message of these tokens begins with what is written here."""
+        return message[: self.written] == self.tokens[len(self.tokens) - self.written :]
 
 
 class LocalPolicy:
@@ -151,7 +158,25 @@ class LocalPolicy:
         layers = torch.stack([torch.cat([layer.keys, layer.values]) for layer in read.layers])
         # An image's tokens share positions (M-RoPE): text after it stands `rope_deltas` away from its index.
         following = len(tokens) + int(self.model.model.rope_deltas)
-        return Prompt(tokens, following, layers[..., : len(tokens) - 1, :].clone())
+        return Prompt(tokens, 0, following, (layers[..., : len(tokens) - 1, :].clone(),))
+
+    @torch.no_grad()
+    def read_on(self, prompts: Sequence[Prompt], tokens: Sequence[list[int]]) -> list[Prompt]:
+        """The prompts after the assistant wrote these tokens, at least one each."""
+        further: list[Prompt] = []
+        for start in range(0, len(prompts), self.batch_size):
+            before, after = prompts[start : start + self.batch_size], tokens[start : start + self.batch_size]
+            inputs = self._continued(before, [row[:-1] for row in after], 0)
+            inputs["input_ids"] = inputs["input_ids"][:, -inputs["position_ids"].shape[-1] :]  # the rest is cached
+            self.model.model(**inputs, use_cache=True)
+            cache, room = inputs["past_key_values"].layers, inputs["attention_mask"].shape[1]
+            for index, (prompt, row) in enumerate(zip(before, after, strict=True)):
+                new = slice(room - len(row), room)
+                part = torch.stack([torch.stack([c.keys[index, :, new], c.values[index, :, new]]) for c in cache])
+                following = prompt.following + len(row)
+                parts = (*prompt.layers, part)
+                further.append(Prompt([*prompt.tokens, *row], prompt.written + len(row), following, parts))
+        return further
 
     def _complete_batch(
         self,
@@ -168,7 +193,8 @@ class LocalPolicy:
             **({"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}),
         }
         if isinstance(conversations[0], Prompt):
-            inputs = self._continued(conversations, prefixes, max_new_tokens)
+            begun = self.tokenizer(prefixes, add_special_tokens=False)["input_ids"]
+            inputs = self._continued(conversations, begun, max_new_tokens)
             written = self._in_stages(inputs, max_new_tokens, options)
         else:
             inputs = self._processed(conversations, prefixes)
@@ -191,12 +217,11 @@ class LocalPolicy:
             return_tensors="pt",
         ).to(self.model.device)
 
-    def _continued(self, prompts: list[Prompt], prefixes: list[str], max_new_tokens: int) -> dict[str, Any]:
-        """What `generate` needs to go on from prompts that were read: [pad, prompt but one][pad, one, prefix].
+    def _continued(self, prompts: Sequence[Prompt], begun: Sequence[list[int]], max_new_tokens: int) -> dict[str, Any]:
+        """What `generate` needs to go on from prompts that were read: [pad, prompt but one][pad, one, begun].
 
         Both parts are padded on the left. The prompt's last token is read again, as `generate` needs one.
         """
-        begun = self.tokenizer(prefixes, add_special_tokens=False)["input_ids"]
         tails = [[prompt.tokens[-1], *tail] for prompt, tail in zip(prompts, begun, strict=True)]
         read, new = max(len(prompt.tokens) - 1 for prompt in prompts), max(map(len, tails))
         tokens, mask, positions = [], [], []
@@ -209,10 +234,13 @@ class LocalPolicy:
             positions.append(list(range(first, first + new)))
         # Room for all that will come: a cache that grows is copied as a whole with each token.
         cache = StaticCache(self.model.config.text_config, max_cache_len=read + new + max_new_tokens)
-        layers, kinds, heads, _, size = prompts[0].layers.shape
-        stacked = prompts[0].layers.new_zeros(layers, kinds, len(prompts), heads, read, size)
+        layers, kinds, heads, _, size = prompts[0].layers[0].shape
+        stacked = prompts[0].layers[0].new_zeros(layers, kinds, len(prompts), heads, read, size)
         for row, prompt in enumerate(prompts):
-            stacked[:, :, row, :, read - len(prompt.tokens) + 1 :] = prompt.layers
+            start = read - len(prompt.tokens) + 1
+            for part in prompt.layers:
+                stacked[:, :, row, :, start : start + part.shape[3]] = part
+                start += part.shape[3]
         for index, (keys, values) in enumerate(stacked):
             cache.update(keys, values, index)
         device = self.model.device
@@ -364,31 +392,40 @@ def step_policy(
     The model continues its own message `<think>\\n{steps so far}` up to the end of one step, or goes on to the
     answer. (The released teacher is asked anew each time, with former thoughts in the user's text: a served
     model needs that, a local one does not.) `stop` ends a step: ")." where steps hold points, else ".".
-    An example's prompt is read once and remembered, the last used `remembered_bytes` of them: make a new step
-    policy after training.
+    An example's prompt and each chain of steps are read once and remembered, for the last used examples that fit
+    into `remembered_bytes`: make a new step policy after training.
     """
-    known: collections.OrderedDict[str, Prompt] = collections.OrderedDict()
+    known: collections.OrderedDict[str, dict[tuple[str, ...], Prompt]] = collections.OrderedDict()
 
-    def prompt_of(example: Example) -> Prompt:
-        if example.id in known:
+    def recall(requests: Sequence[StepRequest]) -> list[Prompt]:
+        for example in (request.example for request in requests):
+            if example.id not in known:
+                talk = prompts.conversation(example, policy.view_of(example).image, mode)
+                known[example.id] = {(): policy.read(talk)}
             known.move_to_end(example.id)
-            return known[example.id]
-        prompt = policy.read(prompts.conversation(example, policy.view_of(example).image, mode))
-        known[example.id] = prompt
-        while len(known) > 1 and sum(other.layers.nbytes for other in known.values()) > remembered_bytes:
+        new = {(request.example.id, request.steps): None for request in requests}
+        new = [(name, steps) for name, steps in new if steps not in known[name]]
+        texts = [STEP_OPENING + " ".join(steps) for _, steps in new]
+        messages = policy.tokenizer(texts, add_special_tokens=False)["input_ids"] if new else []
+        nearest = [_nearest(known[name], steps, tokens) for (name, steps), tokens in zip(new, messages, strict=True)]
+        rests = [tokens[before.written :] for before, tokens in zip(nearest, messages, strict=True)]
+        for (name, steps), prompt in zip(new, policy.read_on(nearest, rests), strict=True):
+            known[name][steps] = prompt
+        found = [known[request.example.id][request.steps] for request in requests]
+        while len(known) > 1 and sum(map(_own_bytes, known.values())) > remembered_bytes:
             known.popitem(last=False)
-        return prompt
+        return found
 
     def propose(requests: Sequence[StepRequest]) -> list[Proposal]:
-        prefixes = []
-        for request in requests:
-            text = STEP_OPENING + " ".join(request.steps)
-            prefixes.append(text + ANSWER_OPENING if request.must_answer else text)
         # One seed for the batch: transformers draws for all rows at once.
         seed = sum(request.seed for request in requests) % 2**32
+        openings = ["" if request.steps else STEP_OPENING for request in requests]
         written = policy.complete(
-            [prompt_of(request.example) for request in requests],
-            prefixes=prefixes,
+            recall(requests),
+            prefixes=[
+                text + ANSWER_OPENING if request.must_answer else text
+                for text, request in zip(openings, requests, strict=True)
+            ],
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             stop=stop,
@@ -397,6 +434,19 @@ def step_policy(
         return [_proposal(request, completion) for request, completion in zip(requests, written, strict=True)]
 
     return propose
+
+
+def _nearest(known: dict[tuple[str, ...], Prompt], steps: tuple[str, ...], message: list[int]) -> Prompt:
+    """The longest known beginning of a chain, if a tokenizer that saw it all would have cut it up alike."""
+    for end in range(len(steps) - 1, 0, -1):
+        before = known.get(steps[:end])
+        if before and before.written < len(message) and before.begins(message):
+            return before
+    return known[()]
+
+
+def _own_bytes(prompts: dict[tuple[str, ...], Prompt]) -> int:
+    return sum(prompt.layers[-1].nbytes for prompt in prompts.values())
 
 
 def _proposal(request: StepRequest, completion: Completion) -> Proposal:

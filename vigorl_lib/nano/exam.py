@@ -63,8 +63,11 @@ def _item(subject: str, rng: random.Random, scene: Scene) -> ExamItem | None:
     elif subject == "next":
         wanted = pointed_at(scene, answer)
         right = lambda text: pointed_at(scene, text) == wanted and text.startswith(wanted.name)  # noqa: E731
-    else:
+    elif subject == "name":
         right = answer.__eq__
+    else:  # which of two points: the one on the same thing, which need not be repeated to the pixel
+        wanted = pointed_at(scene, answer)
+        right = lambda text: pointed_at(scene, text) == wanted  # noqa: E731
     return _ask(subject, lessons.view(scene), question, right)
 
 
