@@ -138,10 +138,10 @@ def test_rows_that_end_leave_the_batch(policy, examples, monkeypatch, stage):
     with torch.no_grad():  # an untrained model repeats itself
         for parameter in lively.model.parameters():
             parameter.mul_(3)
-    options = {"prefixes": PREFIXES, "max_new_tokens": 12, "temperature": 0, "stop": "e"}
+    options = {"prefixes": PREFIXES, "max_new_tokens": 12, "temperature": 0, "stop": "t"}
     staged = lively.complete([lively.read(talk) for talk in talks(lively, examples)], **options)
     assert staged == lively.complete(talks(lively, examples), **options)
-    assert len({completion.tokens for completion in staged}) > 1
+    assert len({completion.tokens for completion in staged}) > 2
 
 
 def test_the_search_reads_a_prompt_once(policy, examples, monkeypatch):

@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_cosine_schedule_with_warmup
 
 from vigorl_lib.nano import lessons, world
+from vigorl_lib.nano.model import MERGE, PATCH
 from vigorl_lib.nano.world import COLOURS, NAMES, PATTERNS, RADII, SHAPES, SIDE, VIEW_SIDE, Scene
 
-GRID = 4  # image tokens along a side of a picture
+GRID = VIEW_SIDE // (PATCH * MERGE)  # image tokens along a side of a picture
 IGNORED = -100
 SIZE_STEP = 3  # original pixels of radius in one class of size
 # What a token is asked for, and how many answers there are. The place is that of the thing's centre in view
@@ -76,7 +77,7 @@ def token_labels(scene: Scene, window: tuple[int, int, int, int]) -> torch.Tenso
 
 
 class Pictures(Dataset):
-    """Picture `index` of a course as (patches [36 or 64 …, patch values], labels of `token_labels`)."""
+    """Picture `index` of a course as (patches [n, patch values], labels of `token_labels`)."""
 
     def __init__(self, image_processor: Any, count: int, seed: int) -> None:
         self.image_processor, self.count, self.seed = image_processor, count, seed
@@ -159,8 +160,7 @@ def train_eye(
 
 def image_tokens(model: PreTrainedModel, patches: torch.Tensor) -> torch.Tensor:
     """What the language model gets to see: [pictures, GRID * GRID, hidden] of patches [pictures, n, values]."""
-    side = 2 * GRID  # patches along a side: Qwen merges two by two into one token
-    grid = torch.tensor([[1, side, side]] * len(patches))
+    grid = torch.tensor([[1, GRID * MERGE, GRID * MERGE]] * len(patches))  # in patches
     found = model.model.get_image_features(patches.flatten(0, 1), image_grid_thw=grid)
     return torch.stack(list(found.pooler_output))
 

@@ -125,8 +125,6 @@ def build_model(
     """
     heads = hidden // 32
     half = 16  # half of the head's 32 dimensions, shared among time, height and width
-    # Qwen3's heads may be wider than the model in all: twice as many find "what is named, and where" sooner.
-    wide = {"num_attention_heads": 2 * heads, "num_key_value_heads": 2 * heads, "head_dim": 2 * half}
     token = tokenizer.convert_tokens_to_ids
     ids = {
         "image_token_id": token("<|image_pad|>"),
@@ -175,7 +173,10 @@ def build_model(
         config = Qwen3VLConfig(
             text_config={
                 **text,
-                **wide,
+                # Heads may be wider than the model in all: twice as many find "what is named, and where" sooner.
+                "num_attention_heads": 2 * heads,
+                "num_key_value_heads": 2 * heads,
+                "head_dim": 2 * half,
                 "tie_word_embeddings": True,
                 "rope_parameters": {**rope, "mrope_section": [6, 5, 5], "mrope_interleaved": True},
             },
