@@ -31,6 +31,7 @@ def test_a_view_asks_each_token_for_its_own_thing():
         asked = named(labels[thing.y // cell * eye.GRID + thing.x // cell])
         x, y = lessons.spot(thing)
         assert (asked["x"], asked["y"]) == (x, y)
+        assert eye.WORDS["width"][asked["width"]] == str(round(2 * thing.radius / world.SCALE))
         assert f"{list(world.COLOURS)[asked['colour']]} {world.SHAPES[asked['shape']]}" == thing.name
         assert asked["pattern"] == eye.IGNORED
 
@@ -40,7 +41,7 @@ def test_a_crop_asks_for_the_pattern_and_not_for_the_place():
     thing = scene.things[0]
     asked = named(eye.token_labels(scene, lessons.window(lessons.spot(thing)))[5])
     assert world.PATTERNS[asked["pattern"]] == thing.pattern
-    assert asked["x"] == asked["y"] == eye.IGNORED
+    assert asked["x"] == asked["y"] == asked["width"] == eye.IGNORED
 
 
 def test_every_answer_is_one_that_a_head_has():
@@ -48,8 +49,9 @@ def test_every_answer_is_one_that_a_head_has():
     for _ in range(50):
         scene = lessons.skill_scene(rng, 16)
         labels = eye.token_labels(scene, (0, 0, SIDE, SIDE))
-        for values, count in zip(labels.T, eye.ASKED.values(), strict=True):
-            assert set(values.tolist()) <= {eye.IGNORED, *range(count)}
+        for name, values in zip(eye.ASKED, labels.T, strict=True):
+            answers = eye.WORDS.get(name, ("nothing", "something"))
+            assert set(values.tolist()) <= {eye.IGNORED, *range(len(answers))}
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])

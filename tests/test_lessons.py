@@ -61,7 +61,7 @@ def test_formats_are_well_formed(blank):
 def test_formats_do_not_teach_the_answer(blank):
     """Several-step questions: the shown answer is right no more often than chance + 0.10 (upper 95 % limit)."""
     right: dict[tuple[str, int], list[bool]] = collections.defaultdict(list)
-    for item, messages in formats(2500):
+    for item, messages in formats(6000):
         answer = parse_turn(written(messages)[-1], zoom=True).answer
         truth = item.answer if item.benchmark == "sat2" else chr(ord("A") + item.options.index(item.answer))
         if len(item.route) > 2:
@@ -99,6 +99,20 @@ def test_rates_are_the_stated_ones(blank):
         said["wait"] += prompts.BACKTRACK in steps
     assert abs(said["sub_goal"] / count - lessons.SUB_GOAL) < 0.03
     assert 0.2 * lessons.WAIT < said["wait"] / count < lessons.WAIT  # only where no check or comparison came first
+
+
+def test_a_narration_heeds_the_question_at_the_stated_rate():
+    rng, heeded, expected, count = random.Random(9), 0, 0.0, 0
+    for _ in range(4000):
+        item = twins.sat2_item(rng)
+        start = item.scene.things[0]
+        found = [world.next_thing(item.scene, start.x, start.y, direction) for direction in world.DIRECTIONS]
+        ways = sum(there is not None and there >= 0 for there in found)
+        steps, _, _ = lessons.narrate(rng, item.scene, grounded=True, first=0, hops=1, asked=item.directions)
+        heeded += steps[1].startswith(item.directions[0])
+        expected += lessons.FOLLOW + (1 - lessons.FOLLOW) / ways
+        count += 1
+    assert abs(heeded - expected) / count < 0.02
 
 
 def test_a_lesson_s_crop_is_the_policy_s():

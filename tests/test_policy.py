@@ -68,6 +68,13 @@ def test_sampling_follows_the_seed(policy, examples):
     assert sample(1) == sample(1) != sample(2)
 
 
+def test_sampling_draws_from_the_whole_vocabulary(policy, examples):
+    """`generate` on its own keeps to the 50 likeliest tokens."""
+    prompts = [policy.read(talks(policy, examples[:1])[0])] * 400
+    drawn = policy.complete(prompts, max_new_tokens=1, temperature=1e6, seed=0)
+    assert len({completion.text for completion in drawn}) > 100
+
+
 def test_image_tokens_are_never_written(policy, examples):
     pads = {policy.processor.image_token_id, policy.processor.video_token_id}
     with torch.no_grad():
@@ -138,7 +145,7 @@ def test_rows_that_end_leave_the_batch(policy, examples, monkeypatch, stage):
     with torch.no_grad():  # an untrained model repeats itself
         for parameter in lively.model.parameters():
             parameter.mul_(3)
-    options = {"prefixes": PREFIXES, "max_new_tokens": 12, "temperature": 0, "stop": "t"}
+    options = {"prefixes": PREFIXES, "max_new_tokens": 12, "temperature": 0, "stop": "e"}
     staged = lively.complete([lively.read(talk) for talk in talks(lively, examples)], **options)
     assert staged == lively.complete(talks(lively, examples), **options)
     assert len({completion.tokens for completion in staged}) > 2

@@ -187,10 +187,12 @@ class LocalPolicy:
         stop: str | None,
     ) -> list[Completion]:
         ends = {self.tokenizer.eos_token_id, *(_tokens_ending(self.tokenizer, stop) if stop else ())}
+        # `generate` on its own would draw from the 50 likeliest tokens alone.
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         options = {
             "eos_token_id": sorted(ends),
             "suppress_tokens": [self.processor.image_token_id, self.processor.video_token_id],
-            **({"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}),
+            **(sampling if temperature > 0 else {"do_sample": False}),
         }
         if isinstance(conversations[0], Prompt):
             begun = self.tokenizer(prefixes, add_special_tokens=False)["input_ids"]
@@ -384,14 +386,14 @@ def step_policy(
     *,
     temperature: float = 1.0,
     max_new_tokens: int = 48,
-    stop: str = ").",
+    stop: str = ".",
     remembered_bytes: int = 2**29,
 ) -> Any:
     """The policy as the search sees it: a batch of step requests in, a batch of proposals out.
 
     The model continues its own message `<think>\\n{steps so far}` up to the end of one step, or goes on to the
     answer. (The released teacher is asked anew each time, with former thoughts in the user's text: a served
-    model needs that, a local one does not.) `stop` ends a step: ")." where steps hold points, else ".".
+    model needs that, a local one does not.) `stop` ends a step: a step of the nano policy is a sentence.
     An example's prompt and each chain of steps are read once and remembered, for the last used examples that fit
     into `remembered_bytes`: make a new step policy after training.
     """

@@ -82,6 +82,11 @@ def write_json_atomic(path: str | os.PathLike, value: Any) -> None:
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def slug(name: str) -> str:
+    """A name for people as it stands in file names and metrics: "Best of n, shuffled" → "best_of_n_shuffled"."""
+    return "_".join(name.lower().replace(",", "").split())
+
+
 def hash_path(path: Path) -> tuple[str, int]:
     """SHA-256 (hex) and size in bytes of a file, or of a folder: every file's name and content."""
     if path.is_file():

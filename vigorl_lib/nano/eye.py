@@ -18,37 +18,31 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_cosine_sc
 
 from vigorl_lib.nano import lessons, world
 from vigorl_lib.nano.model import MERGE, PATCH
-from vigorl_lib.nano.world import COLOURS, NAMES, PATTERNS, RADII, SHAPES, SIDE, VIEW_SIDE, Scene
+from vigorl_lib.nano.world import COLOURS, DIRECTIONS, NAMES, PATTERNS, RADII, SHAPES, SIDE, VIEW_SIDE, Scene, Thing
 
 GRID = VIEW_SIDE // (PATCH * MERGE)  # image tokens along a side of a picture
 IGNORED = -100
-SIZE_STEP = 3  # original pixels of radius in one class of size
-# What a token is asked for, and how many answers there are. The place is that of the thing's centre in view
-# pixels, which the policy will have to write.
-ASKED = {
-    "present": 2,
-    "colour": len(COLOURS),
-    "shape": len(SHAPES),
-    "x": VIEW_SIDE,
-    "y": VIEW_SIDE,
-    "size": (RADII[1] - RADII[0]) // SIZE_STEP + 1,
-    "pattern": len(PATTERNS),
-}
-# The answers that are words, as they stand in a trace; the rest has no word.
+PLACES = [str(value) for value in range(VIEW_SIDE)]
+NEXT = {f"{direction} {axis}": [*PLACES, " nothing"] for direction in DIRECTIONS for axis in "xy"}
+# What a token is asked for besides whether something stands there, with the answers as they are written in a trace.
+# Places are those of centres, as widths in view pixels: the thing's own, and those of the next thing in each direction.
 WORDS = {
     "colour": [f" {colour}" for colour in COLOURS],
     "shape": [f" {shape}" for shape in SHAPES],
-    "x": [str(x) for x in range(VIEW_SIDE)],
-    "y": [str(y) for y in range(VIEW_SIDE)],
     "pattern": list(PATTERNS),
+    "x": PLACES,
+    "y": PLACES,
+    "width": [str(width) for width in range(world.view_width(RADII[0]), world.view_width(RADII[1]) + 1)],
+    **NEXT,
 }
+ASKED = ("present", *WORDS)
 CROP_SHARE = 0.4  # of the pictures
 
 
 def token_labels(scene: Scene, window: tuple[int, int, int, int]) -> torch.Tensor:
     """Class indices [GRID * GRID, len(ASKED)] of a picture that shows `window` (original pixels).
 
-    A token stands for the thing whose box holds its middle. The place is asked of whole views only, the
+    A token stands for the thing whose box holds its middle. Place and width are asked of whole views only, the
     pattern of crops only: a view does not show it.
     """
     left, top, right, bottom = window
@@ -61,19 +55,21 @@ def token_labels(scene: Scene, window: tuple[int, int, int, int]) -> torch.Tenso
         if thing is None:
             rows.append([0] + [IGNORED] * (len(ASKED) - 1))
             continue
-        x, y = world.to_view(thing.x, thing.y)
-        place = [x, y] if whole else [IGNORED] * 2
-        rows.append(
-            [
-                1,
-                list(COLOURS).index(thing.colour),
-                SHAPES.index(thing.shape),
-                *place,
-                (thing.radius - RADII[0]) // SIZE_STEP,
-                IGNORED if whole else PATTERNS.index(thing.pattern),
-            ]
-        )
+        seen = [1, list(COLOURS).index(thing.colour), SHAPES.index(thing.shape)]
+        if whole:
+            width = world.view_width(thing.radius) - world.view_width(RADII[0])
+            places = [place for direction in DIRECTIONS for place in _next_place(scene, thing, direction)]
+            rows.append([*seen, IGNORED, *world.to_view(thing.x, thing.y), width, *places])
+        else:
+            rows.append([*seen, PATTERNS.index(thing.pattern), *[IGNORED] * (3 + len(NEXT))])
     return torch.tensor(rows)
+
+
+def _next_place(scene: Scene, thing: Thing, direction: str) -> tuple[int, int]:
+    there = world.next_thing(scene, thing.x, thing.y, direction)
+    if there is None:
+        return IGNORED, IGNORED
+    return (VIEW_SIDE, VIEW_SIDE) if there == -1 else world.to_view(scene.things[there].x, scene.things[there].y)
 
 
 class Pictures(Dataset):
@@ -107,7 +103,7 @@ class Maps(torch.nn.Module):
         hidden = model.config.text_config.hidden_size
         self.words = {name: [_token(tokenizer, word) for word in words] for name, words in WORDS.items()}
         self.maps = torch.nn.ModuleDict(
-            {name: torch.nn.Linear(hidden, hidden if name in WORDS else count) for name, count in ASKED.items()}
+            {name: torch.nn.Linear(hidden, hidden if name in WORDS else 2) for name in ASKED}
         )
 
     def forward(self, seen: torch.Tensor, embeddings: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -2,10 +2,10 @@
 
 *Skills*: all of a picture at once (list it, name it, walk through it), or several questions about it (point,
 name, next thing in a direction, compare two points, count), or a closer look. *Formats*: a twin's question
-under each system prompt, answered in the right form by narration that does not depend on the question, but
-for naming its first thing at a stated rate. The base is never shown a chain because it is right: following
-the question's directions and picking the option that results is left to search and RL. All rates are the
-constants below.
+under each system prompt, answered in the right form by a narration that heeds the question's first thing, each of its
+directions and its length at stated rates, and mostly ends early. The base is never shown a chain because it is right,
+and few are: to follow the question all the way to its end is left to search and RL. All rates are the constants
+below.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from vigorl_lib.nano import twins, world
 from vigorl_lib.nano.world import CROP_OFFSET, DIRECTIONS, NAMES, SIDE, VIEW_SIDE, Scene, Thing
 from vigorl_lib.traces import render_answer, render_call, render_single
 
-LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.34, 0.32, 0.20  # of the conversations; the rest look at crops
-START_FROM_QUESTION = 0.5  # a narration begins with the thing that the question names
+LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.30, 0.24, 0.38  # of the conversations; the rest look at crops
+# How far a narration heeds the question: it begins with the thing that is named there, a move takes the direction
+# that is given for it, and it goes on for as many moves as are asked; else it begins, moves and ends anywhere, early.
+START_FROM_QUESTION, FOLLOW, FINISH = 0.7, 0.7, 0.2
 SUB_GOAL, CHECK, WAIT = 0.1, 0.06, 0.06  # rates of these phrases in narrations
-COMPARE = 0.3  # of the moves between things of different size: "below: larger green circle …"
+COMPARE = 0.3  # of the moves between things of different size: "below: green circle (x, y), larger."
 PLACE_WORD = 0.5  # an ungrounded narration says where in words, such as "top left"
 MODES: dict[prompts.Mode, float] = {"direct": 0.2, "vanilla": 0.25, "grounded": 0.25, "zoom": 0.3}  # of formats
 
@@ -44,6 +46,11 @@ def write(point: Point) -> str:
     return f"({point[0]}, {point[1]})"
 
 
+def pointed(thing: Thing) -> str:
+    """A thing as a grounded text mentions it: its name and the place of its centre."""
+    return f"{thing.name} {write(spot(thing))}"
+
+
 def place_word(thing: Thing) -> str:
     """Where in the picture a thing is, in words, on a three by three grid."""
     row = ("top", "middle", "bottom")[min(thing.y * 3 // SIDE, 2)]
@@ -55,32 +62,37 @@ def place_word(thing: Thing) -> str:
 
 
 def narrate(
-    rng: random.Random, scene: Scene, *, grounded: bool, first: int, hops: int
+    rng: random.Random, scene: Scene, *, grounded: bool, first: int, hops: int, asked: tuple[str, ...] = ()
 ) -> tuple[list[str], list[int], int]:
-    """A random walk in words from thing `first`: its steps, the thing each step names, and where it ends."""
+    """A random walk in words from thing `first`: its steps, the thing each step names, and where it ends.
+
+    Each move takes the direction that is `asked` for it at the rate FOLLOW, any other at random.
+    """
     place = not grounded and rng.random() < PLACE_WORD
 
     def mention(index: int) -> str:
         thing = scene.things[index]
         if grounded:
-            return f"{thing.name} {write(spot(thing))}"
+            return pointed(thing)
         return f"{thing.name}, {place_word(thing)}" if place else thing.name
 
     def opening(index: int) -> str:
         return ("First find " if rng.random() < SUB_GOAL else "Look: ") + mention(index) + "."
 
     steps, seen = [opening(first)], [first]
-    for _ in range(hops):
+    for hop in range(hops):
         here = scene.things[seen[-1]]
-        moves = [(d, world.next_thing(scene, here.x, here.y, d)) for d in DIRECTIONS]
-        moves = [(d, there) for d, there in moves if there is not None and there >= 0]
+        found = {d: world.next_thing(scene, here.x, here.y, d) for d in DIRECTIONS}
+        moves = {d: there for d, there in found.items() if there is not None and there >= 0}
         if not moves:
             break
-        direction, there = rng.choice(moves)
+        direction = asked[hop] if hop < len(asked) and rng.random() < FOLLOW else None
+        direction = direction if direction in moves else rng.choice(list(moves))
+        there = moves[direction]
         size = ""
         if _sizes_differ(here, scene.things[there]) and rng.random() < COMPARE:
-            size = "larger " if scene.things[there].radius > here.radius else "smaller "
-        steps.append(f"{direction}: {size}{mention(there)}.")
+            size = ", larger" if scene.things[there].radius > here.radius else ", smaller"
+        steps.append(f"{direction}: {mention(there)}{size}.")
         seen.append(there)
     end = seen[-1]
     if rng.random() < CHECK:
@@ -100,8 +112,8 @@ def _sizes_differ(a: Thing, b: Thing) -> bool:
 
 def concluded(rng: random.Random, item: twins.Item, steps: list[str], end: int) -> str:
     """The option that a narration ends on, if any, else a random one: the base repeats, it does not reason."""
-    sizes = [word for word in steps[-1].split() if word in twins.SIZE_OPTIONS]
-    said = sizes[-1] if sizes else item.scene.things[end].name
+    sizes = [word for word in twins.SIZE_OPTIONS if steps[-1].endswith(f", {word}.")]
+    said = sizes[0] if sizes else item.scene.things[end].name
     return said if said in item.options else rng.choice(item.options)
 
 
@@ -133,7 +145,7 @@ def _next(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
         return question, "nothing.", {start}
     if there is None or there not in fresh:
         return None
-    return question, f"{scene.things[there].name} {write(spot(scene.things[there]))}.", {start, there}
+    return question, f"{pointed(scene.things[there])}.", {start, there}
 
 
 def _further_left(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
@@ -160,13 +172,31 @@ def _larger(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
 
 def _list(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     things = rng.sample(scene.things, len(scene.things))
-    answer = " ".join(f"{thing.name} {write(spot(thing))}." for thing in things)
-    return "List what you see.", answer, set(fresh)
+    return "List what you see.", " ".join(f"{pointed(thing)}." for thing in things), set(fresh)
 
 
 def _list_places(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     things = rng.sample(scene.things, len(scene.things))
     return "List by place.", " ".join(f"{write(spot(thing))}: {thing.name}." for thing in things), set(fresh)
+
+
+def _sizes(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
+    things = rng.sample(scene.things, len(scene.things))
+    places = " ".join(write(spot(thing, rng)) for thing in things)
+    widths = [world.view_width(thing.radius) for thing in things]
+    return f"How wide is what is at {places}?", " ".join(f"{width}." for width in widths), set(fresh)
+
+
+def _around(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
+    """What lies in each direction of a point; a direction with two readings is left out."""
+    here = scene.things[rng.choice(fresh)]
+    found = [(direction, world.next_thing(scene, here.x, here.y, direction)) for direction in DIRECTIONS]
+    answer = " ".join(
+        f"{direction}: {'nothing' if there == -1 else pointed(scene.things[there])}."
+        for direction, there in rng.sample(found, len(found))
+        if there is not None
+    )
+    return f"Look around {write(spot(here, rng))}.", answer or "nothing.", set(fresh)
 
 
 def _name_all(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
@@ -193,14 +223,22 @@ def _walk(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
 
 Skill = Callable[[random.Random, Scene, list[int]], Asked | None]
 # Skills with their weights. A listing takes in the whole picture, which teaches most for a pass through the model.
-LISTINGS: dict[Skill, float] = {_list: 0.3, _list_places: 0.25, _name_all: 0.1, _point_all: 0.1, _walk: 0.25}
+LISTINGS: dict[Skill, float] = {
+    _list: 0.1,
+    _list_places: 0.05,
+    _name_all: 0.1,
+    _point_all: 0.05,
+    _sizes: 0.3,
+    _around: 0.2,
+    _walk: 0.2,
+}
 QUESTIONS: dict[Skill, float] = {
-    _point: 0.18,
-    _name: 0.15,
-    _next: 0.42,
-    _further_left: 0.09,
-    _larger: 0.13,
-    _count: 0.03,
+    _point: 0.12,
+    _name: 0.12,
+    _next: 0.43,
+    _further_left: 0.04,
+    _larger: 0.27,
+    _count: 0.02,
 }
 
 
@@ -309,7 +347,8 @@ def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.I
             *messages,
             {"role": "assistant", "content": f"<answer> {letter(rng.choice(item.options))} </answer>"},
         ]
-    steps, seen, end = narrate(rng, item.scene, grounded=mode != "vanilla", first=first, hops=rng.randint(0, 3))
+    hops, grounded = len(item.directions) if rng.random() < FINISH else rng.randint(0, 1), mode != "vanilla"
+    steps, seen, end = narrate(rng, item.scene, grounded=grounded, first=first, hops=hops, asked=item.directions)
     answer = concluded(rng, item, steps, end)
     if mode != "zoom":
         return item, [*messages, {"role": "assistant", "content": render_single(steps, letter(answer))}]

@@ -187,3 +187,8 @@ def thing_at(scene: Scene, x: float, y: float) -> Thing | None:
 def to_view(x: float, y: float) -> tuple[int, int]:
     """Original pixels to the nano model's view pixels (0 … 95)."""
     return min(int(x / SCALE), VIEW_SIDE - 1), min(int(y / SCALE), VIEW_SIDE - 1)
+
+
+def view_width(radius: float) -> int:
+    """How wide a thing of this radius (original pixels) is, in view pixels."""
+    return round(2 * radius / SCALE)
