@@ -109,7 +109,7 @@ def test_a_narration_heeds_the_question_at_the_stated_rate():
         found = [world.next_thing(item.scene, start.x, start.y, direction) for direction in world.DIRECTIONS]
         ways = sum(there is not None and there >= 0 for there in found)
         steps, _, _ = lessons.narrate(rng, item.scene, grounded=True, first=0, hops=1, asked=item.directions)
-        heeded += steps[1].startswith(item.directions[0])
+        heeded += steps[1].startswith(f"first {item.directions[0]}:")
         expected += lessons.FOLLOW + (1 - lessons.FOLLOW) / ways
         count += 1
     assert abs(heeded - expected) / count < 0.02

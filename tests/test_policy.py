@@ -177,7 +177,7 @@ def test_the_search_reads_a_prompt_once(policy, examples, monkeypatch):
 
 def test_the_search_reads_a_step_once_and_writes_the_same(policy, examples, monkeypatch):
     """Whether a chain is known step by step or read at once; answers that are due and chains of two examples too."""
-    steps = ("Look: red circle (12, 40).", "right: blue square (50, 42).", "below: red circle (9, 71).")
+    steps = ("Look: red circle (12, 40).", "first right: blue square (50, 42).", "second below: red circle (9, 71).")
     new, read_on = [], policy.read_on
 
     def look(prompts, tokens):

@@ -398,12 +398,19 @@ def step_policy(
     into `remembered_bytes`: make a new step policy after training.
     """
     known: collections.OrderedDict[str, dict[tuple[str, ...], Prompt]] = collections.OrderedDict()
+    held = 0  # bytes of all that is known
+
+    def remember(name: str, steps: tuple[str, ...], prompt: Prompt) -> None:
+        nonlocal held
+        known.setdefault(name, {})[steps] = prompt
+        held += prompt.layers[-1].nbytes  # its other parts are those of the chain it goes on from
 
     def recall(requests: Sequence[StepRequest]) -> list[Prompt]:
+        nonlocal held
         for example in (request.example for request in requests):
             if example.id not in known:
                 talk = prompts.conversation(example, policy.view_of(example).image, mode)
-                known[example.id] = {(): policy.read(talk)}
+                remember(example.id, (), policy.read(talk))
             known.move_to_end(example.id)
         new = {(request.example.id, request.steps): None for request in requests}
         new = [(name, steps) for name, steps in new if steps not in known[name]]
@@ -412,10 +419,11 @@ def step_policy(
         nearest = [_nearest(known[name], steps, tokens) for (name, steps), tokens in zip(new, messages, strict=True)]
         rests = [tokens[before.written :] for before, tokens in zip(nearest, messages, strict=True)]
         for (name, steps), prompt in zip(new, policy.read_on(nearest, rests), strict=True):
-            known[name][steps] = prompt
+            remember(name, steps, prompt)
         found = [known[request.example.id][request.steps] for request in requests]
-        while len(known) > 1 and sum(map(_own_bytes, known.values())) > remembered_bytes:
-            known.popitem(last=False)
+        while len(known) > 1 and held > remembered_bytes:
+            _, forgotten = known.popitem(last=False)
+            held -= sum(prompt.layers[-1].nbytes for prompt in forgotten.values())
         return found
 
     def propose(requests: Sequence[StepRequest]) -> list[Proposal]:
@@ -445,10 +453,6 @@ def _nearest(known: dict[tuple[str, ...], Prompt], steps: tuple[str, ...], messa
         if before and before.written < len(message) and before.begins(message):
             return before
     return known[()]
-
-
-def _own_bytes(prompts: dict[tuple[str, ...], Prompt]) -> int:
-    return sum(prompt.layers[-1].nbytes for prompt in prompts.values())
 
 
 def _proposal(request: StepRequest, completion: Completion) -> Proposal:

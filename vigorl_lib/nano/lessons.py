@@ -24,9 +24,9 @@ from vigorl_lib.traces import render_answer, render_call, render_single
 LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.30, 0.24, 0.38  # of the conversations; the rest look at crops
 # How far a narration heeds the question: it begins with the thing that is named there, a move takes the direction
 # that is given for it, and it goes on for as many moves as are asked; else it begins, moves and ends anywhere, early.
-START_FROM_QUESTION, FOLLOW, FINISH = 0.7, 0.7, 0.2
+START_FROM_QUESTION, FOLLOW, FINISH = 0.4, 0.7, 0.28
 SUB_GOAL, CHECK, WAIT = 0.1, 0.06, 0.06  # rates of these phrases in narrations
-COMPARE = 0.3  # of the moves between things of different size: "below: green circle (x, y), larger."
+COMPARE = 0.3  # of the moves between things of different size: "first below: green circle (x, y), larger."
 PLACE_WORD = 0.5  # an ungrounded narration says where in words, such as "top left"
 MODES: dict[prompts.Mode, float] = {"direct": 0.2, "vanilla": 0.25, "grounded": 0.25, "zoom": 0.3}  # of formats
 
@@ -92,7 +92,7 @@ def narrate(
         size = ""
         if _sizes_differ(here, scene.things[there]) and rng.random() < COMPARE:
             size = ", larger" if scene.things[there].radius > here.radius else ", smaller"
-        steps.append(f"{direction}: {mention(there)}{size}.")
+        steps.append(f"{twins.ORDINALS[hop]} {direction}: {mention(there)}{size}.")
         seen.append(there)
     end = seen[-1]
     if rng.random() < CHECK:
@@ -215,6 +215,13 @@ def _count(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     return "How many things?", f"{len(scene.things)}.", set()
 
 
+def _recall(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
+    """Reading, not seeing: which move is the first, which the second …, asked for in any order."""
+    moves = twins.numbered(rng.choices(list(DIRECTIONS), k=rng.randint(2, 3)))
+    answer = " ".join(f"{move}." for move in rng.sample(moves, len(moves)))
+    return f"Go {', '.join(moves)}. In any order?", answer, set()
+
+
 def _walk(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     first = rng.choice(fresh)
     steps, _, _ = narrate(rng, scene, grounded=True, first=first, hops=rng.randint(2, 4))
@@ -235,10 +242,11 @@ LISTINGS: dict[Skill, float] = {
 QUESTIONS: dict[Skill, float] = {
     _point: 0.12,
     _name: 0.12,
-    _next: 0.43,
+    _next: 0.36,
     _further_left: 0.04,
-    _larger: 0.27,
+    _larger: 0.19,
     _count: 0.02,
+    _recall: 0.15,
 }
 
 
@@ -347,7 +355,8 @@ def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.I
             *messages,
             {"role": "assistant", "content": f"<answer> {letter(rng.choice(item.options))} </answer>"},
         ]
-    hops, grounded = len(item.directions) if rng.random() < FINISH else rng.randint(0, 1), mode != "vanilla"
+    grounded, early = mode != "vanilla", rng.choice((0, 1, 1))
+    hops = len(item.directions) if rng.random() < FINISH else early
     steps, seen, end = narrate(rng, item.scene, grounded=grounded, first=first, hops=hops, asked=item.directions)
     answer = concluded(rng, item, steps, end)
     if mode != "zoom":

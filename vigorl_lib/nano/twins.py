@@ -15,11 +15,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from vigorl_lib.nano import world
 from vigorl_lib.nano.world import DIRECTIONS, NAMES, OPPOSITE, PATTERNS, Scene
 
+ORDINALS = ("first", "second", "third", "fourth")  # how a question and a trace number their moves
 SIZE_OPTIONS = ("larger", "smaller")
 SIZE_MARGIN = 1.25  # the larger radius is at least this many times the smaller one, wherever sizes are compared
 
@@ -76,8 +78,13 @@ def _routed(rng: random.Random, hops: int) -> tuple[Scene, tuple[int, ...], tupl
             return scene, *found
 
 
+def numbered(directions: Sequence[str]) -> list[str]:
+    """Moves as questions and traces count them: "first left", "second below"."""
+    return [f"{ordinal} {direction}" for ordinal, direction in zip(ORDINALS, directions, strict=False)]
+
+
 def _go(scene: Scene, directions: tuple[str, ...]) -> str:
-    return f"Start at the {scene.things[0].name}. Go {', then '.join(directions)}."
+    return f"Start at the {scene.things[0].name}. Go {', '.join(numbered(directions))}."
 
 
 def sat2_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str | None = None) -> Item:
