@@ -161,7 +161,6 @@ class SFTSettings:
     accumulate: int = 1  # batches per optimiser step
     warmup_steps: int = 0
     weight_decay: float = 0.01  # paper Tab. A1
-    adam_beta2: float = 0.999  # lower where a model is trained from scratch: its first gradients are far larger
     schedule: str = "cosine"  # paper Tab. A1
     freeze_vision: bool = True  # paper §A5.4
     save_steps: int = 0  # 0: no checkpoints
@@ -262,8 +261,12 @@ def sft_trainer(
     *,
     callbacks: Sequence[TrainerCallback] = (),
     workers: int = 0,
+    optimiser: torch.optim.Optimizer | None = None,
 ) -> SFTTrainer:
-    """TRL's SFTTrainer over conversations, with the loss on the tokens that the policy writes."""
+    """TRL's SFTTrainer over conversations, with the loss on the tokens that the policy writes.
+
+    `optimiser` takes the place of AdamW as the settings have it; their schedule applies to it too.
+    """
     if settings.freeze_vision:
         freeze_vision(model)
     on_gpu = torch.cuda.is_available()
@@ -275,7 +278,6 @@ def sft_trainer(
         gradient_accumulation_steps=settings.accumulate,
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
-        adam_beta2=settings.adam_beta2,
         lr_scheduler_type=settings.schedule,
         seed=settings.seed,
         train_sampling_strategy="sequential",  # in the order given: whoever makes the rows shuffles them
@@ -300,6 +302,7 @@ def sft_trainer(
         train_dataset=rows,
         data_collator=Collator(processor),
         callbacks=list(callbacks),
+        optimizers=(optimiser, None),
     )
     return _without_printing(trainer)
 
