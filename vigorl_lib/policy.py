@@ -429,12 +429,11 @@ def step_policy(
     def propose(requests: Sequence[StepRequest]) -> list[Proposal]:
         # One seed for the batch: transformers draws for all rows at once.
         seed = sum(request.seed for request in requests) % 2**32
-        openings = ["" if request.steps else STEP_OPENING for request in requests]
         written = policy.complete(
             recall(requests),
             prefixes=[
-                text + ANSWER_OPENING if request.must_answer else text
-                for text, request in zip(openings, requests, strict=True)
+                ("" if request.steps else STEP_OPENING) + (ANSWER_OPENING if request.must_answer else "")
+                for request in requests
             ],
             max_new_tokens=max_new_tokens,
             temperature=temperature,

@@ -112,8 +112,8 @@ def _sizes_differ(a: Thing, b: Thing) -> bool:
 
 def concluded(rng: random.Random, item: twins.Item, steps: list[str], end: int) -> str:
     """The option that a narration ends on, if any, else a random one: the base repeats, it does not reason."""
-    sizes = [word for word in twins.SIZE_OPTIONS if steps[-1].endswith(f", {word}.")]
-    said = sizes[0] if sizes else item.scene.things[end].name
+    sizes = (word for word in twins.SIZE_OPTIONS if steps[-1].endswith(f", {word}."))
+    said = next(sizes, item.scene.things[end].name)
     return said if said in item.options else rng.choice(item.options)
 
 

@@ -19,10 +19,9 @@ class MuonAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, model: PreTrainedModel, *, learning_rate: float, adam_beta2: float = 0.95) -> None:
-        named = list(model.named_parameters())
-        matrices = [value for name, value in named if "language_model.layers" in name and value.ndim == 2]
-        muon = {id(value) for value in matrices}
-        others = [value for _, value in named if id(value) not in muon]
+        matrices, others = [], []
+        for name, value in model.named_parameters():
+            (matrices if "language_model.layers" in name and value.ndim == 2 else others).append(value)
         self.parts = (
             torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, adam_beta2), weight_decay=0.0),

@@ -80,7 +80,9 @@ def _routed(rng: random.Random, hops: int) -> tuple[Scene, tuple[int, ...], tupl
 
 def numbered(directions: Sequence[str]) -> list[str]:
     """Moves as questions and traces count them: "first left", "second below"."""
-    return [f"{ordinal} {direction}" for ordinal, direction in zip(ORDINALS, directions, strict=False)]
+    return [
+        f"{ordinal} {direction}" for ordinal, direction in zip(ORDINALS[: len(directions)], directions, strict=True)
+    ]
 
 
 def _go(scene: Scene, directions: tuple[str, ...]) -> str:
