@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from transformers import AutoModelForImageTextToText, PreTrainedModel, StaticCache
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers.cache_utils import Cache, StaticLayer
 
 from vigorl_lib import grounding, images, prompts, traces
 from vigorl_lib.processors import load_processor, save_processor
@@ -99,6 +101,24 @@ class Prompt:
         return message[: self.written] == self.tokens[len(self.tokens) - self.written :]
 
 
+class _Room(StaticLayer):
+    """A layer's keys and values [rows, heads, room, head size] in memory that is there; `filled` tokens are in it."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, filled: int) -> None:
+        super().__init__(max_cache_len=keys.shape[2])
+        self.keys, self.values, self.dtype, self.device = keys, values, keys.dtype, keys.device
+        self.cumulative_length = torch.tensor(filled, device=keys.device)
+        self.is_initialized = True
+
+
+def _cache(stacked: torch.Tensor, rows: int, room: int, filled: int) -> Cache:
+    """The first `rows` of (layers, 2, rows, heads, tokens, head size) as a cache with room for so many tokens.
+
+    What is read attends to the whole room, so it is no larger than the next tokens need.
+    """
+    return Cache(layers=[_Room(keys[:rows, :, :room], values[:rows, :, :room], filled) for keys, values in stacked])
+
+
 class LocalPolicy:
     """A Qwen VL model and its processor on this machine's best device."""
 
@@ -107,6 +127,7 @@ class LocalPolicy:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.batch_size = batch_size
+        self._memory = torch.empty(0)
 
     def view_of(self, example: Example) -> View:
         """The example's picture as the model sees it. Raises what `images.open_image` raises."""
@@ -166,13 +187,12 @@ class LocalPolicy:
         further: list[Prompt] = []
         for start in range(0, len(prompts), self.batch_size):
             before, after = prompts[start : start + self.batch_size], tokens[start : start + self.batch_size]
-            inputs = self._continued(before, [row[:-1] for row in after], 0)
-            inputs["input_ids"] = inputs["input_ids"][:, -inputs["position_ids"].shape[-1] :]  # the rest is cached
-            self.model.model(**inputs, use_cache=True)
-            cache, room = inputs["past_key_values"].layers, inputs["attention_mask"].shape[1]
+            inputs, stacked = self._continued(before, [row[:-1] for row in after], 0)
+            room, new = inputs["attention_mask"].shape[1], inputs["position_ids"].shape[-1]
+            inputs["input_ids"] = inputs["input_ids"][:, -new:]  # the rest is in the cache
+            self.model.model(**inputs, past_key_values=_cache(stacked, len(before), room, room - new), use_cache=True)
             for index, (prompt, row) in enumerate(zip(before, after, strict=True)):
-                new = slice(room - len(row), room)
-                part = torch.stack([torch.stack([c.keys[index, :, new], c.values[index, :, new]]) for c in cache])
+                part = stacked[:, :, index, :, room - len(row) : room].clone()
                 following = prompt.following + len(row)
                 parts = (*prompt.layers, part)
                 further.append(Prompt([*prompt.tokens, *row], prompt.written + len(row), following, parts))
@@ -196,8 +216,8 @@ class LocalPolicy:
         }
         if isinstance(conversations[0], Prompt):
             begun = self.tokenizer(prefixes, add_special_tokens=False)["input_ids"]
-            inputs = self._continued(conversations, begun, max_new_tokens)
-            written = self._in_stages(inputs, max_new_tokens, options)
+            inputs, stacked = self._continued(conversations, begun, max_new_tokens)
+            written = self._in_stages(inputs, stacked, max_new_tokens, options)
         else:
             inputs = self._processed(conversations, prefixes)
             output = self.model.generate(**inputs, max_new_tokens=max_new_tokens, **options)
@@ -219,10 +239,13 @@ class LocalPolicy:
             return_tensors="pt",
         ).to(self.model.device)
 
-    def _continued(self, prompts: Sequence[Prompt], begun: Sequence[list[int]], max_new_tokens: int) -> dict[str, Any]:
+    def _continued(
+        self, prompts: Sequence[Prompt], begun: Sequence[list[int]], max_new_tokens: int
+    ) -> tuple[dict[str, Any], torch.Tensor]:
         """What `generate` needs to go on from prompts that were read: [pad, prompt but one][pad, one, begun].
 
-        Both parts are padded on the left. The prompt's last token is read again, as `generate` needs one.
+        Both parts are padded on the left. The prompt's last token is read again, as `generate` needs one. The keys
+        and values of the first part come beside (see `_cache`), with room for the second and all that is new.
         """
         tails = [[prompt.tokens[-1], *tail] for prompt, tail in zip(prompts, begun, strict=True)]
         read, new = max(len(prompt.tokens) - 1 for prompt in prompts), max(map(len, tails))
@@ -234,47 +257,64 @@ class LocalPolicy:
             mask.append([0] * before + [1] * (read - before) + [0] * gap + [1] * len(tail))
             first = prompt.following - 1 - gap
             positions.append(list(range(first, first + new)))
-        # Room for all that will come: a cache that grows is copied as a whole with each token.
-        cache = StaticCache(self.model.config.text_config, max_cache_len=read + new + max_new_tokens)
         layers, kinds, heads, _, size = prompts[0].layers[0].shape
-        stacked = prompts[0].layers[0].new_zeros(layers, kinds, len(prompts), heads, read, size)
+        shape = (layers, kinds, len(prompts), heads, read + new + max_new_tokens, size)
+        stacked = self._reused(shape, prompts[0].layers[0])
         for row, prompt in enumerate(prompts):
             start = read - len(prompt.tokens) + 1
             for part in prompt.layers:
                 stacked[:, :, row, :, start : start + part.shape[3]] = part
                 start += part.shape[3]
-        for index, (keys, values) in enumerate(stacked):
-            cache.update(keys, values, index)
         device = self.model.device
-        return {
+        inputs = {
             "input_ids": torch.tensor(tokens, device=device),
             "attention_mask": torch.tensor(mask, device=device),
             "position_ids": torch.tensor(positions, device=device).expand(4, -1, -1),  # text, time, height, width
-            "past_key_values": cache,
-            "disable_compile": True,  # each batch has another shape
         }
+        return inputs, stacked
 
-    def _in_stages(self, inputs: dict[str, Any], max_new_tokens: int, options: dict[str, Any]) -> list[list[int]]:
+    def _reused(self, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+        """Memory for one batch, the same for all: fresh memory took a third of a search's time (page faults).
+
+        It holds what earlier batches left there, finite numbers that the attention mask hides.
+        """
+        kept, needed = self._memory, math.prod(shape)
+        if kept.numel() < needed or (kept.dtype, kept.device) != (like.dtype, like.device):
+            self._memory = like.new_zeros(needed)
+        return self._memory[:needed].view(shape)
+
+    def _in_stages(
+        self, inputs: dict[str, Any], stacked: torch.Tensor, max_new_tokens: int, options: dict[str, Any]
+    ) -> list[list[int]]:
         """The new tokens of each row. `generate` stops after each stage, and rows that ended go no further."""
         ends = set(options["eos_token_id"])
         written: list[list[int]] = [[] for _ in inputs["input_ids"]]
         rows = list(range(len(written)))
+        filled = inputs["attention_mask"].shape[1] - inputs["position_ids"].shape[-1]
         for start in range(0, max_new_tokens, STAGE):
-            output = self.model.generate(**inputs, max_new_tokens=min(STAGE, max_new_tokens - start), **options)
-            new = output[:, inputs["input_ids"].shape[1] :].tolist()
-            for row, tokens in zip(rows, new, strict=True):
+            new = min(STAGE, max_new_tokens - start)
+            read = inputs["attention_mask"].shape[1]
+            output = self.model.generate(
+                **inputs,
+                past_key_values=_cache(stacked, len(rows), read + new, filled),
+                disable_compile=True,  # each batch has another shape
+                max_new_tokens=new,
+                **options,
+            )
+            said = output[:, read:].tolist()
+            for row, tokens in zip(rows, said, strict=True):
                 written[row] += tokens
-            going = [index for index, tokens in enumerate(new) if ends.isdisjoint(tokens)]
+            going = [index for index, tokens in enumerate(said) if ends.isdisjoint(tokens)]
             if not going:
                 break
-            rows = [rows[index] for index in going]
-            kept = torch.tensor(going, device=output.device)
-            inputs["past_key_values"].reorder_cache(kept)
+            for row, kept in enumerate(going):
+                stacked[:, :, row] = stacked[:, :, kept]
+            rows, kept = [rows[index] for index in going], torch.tensor(going, device=output.device)
+            filled = read + new - 1  # the last token is not yet in the cache
             inputs = {
-                **inputs,
                 "input_ids": output[kept],
-                "attention_mask": F.pad(inputs["attention_mask"][kept], (0, STAGE), value=1),
-                "position_ids": inputs["position_ids"][:, kept, -1:] + STAGE,  # of the last token, not yet in the cache
+                "attention_mask": F.pad(inputs["attention_mask"][kept], (0, new), value=1),
+                "position_ids": inputs["position_ids"][:, kept, -1:] + new,
             }
         return written
 
