@@ -31,7 +31,7 @@ def test_a_view_asks_each_token_for_its_own_thing():
         asked = named(labels[thing.y // cell * eye.GRID + thing.x // cell])
         x, y = lessons.spot(thing)
         assert (asked["x"], asked["y"]) == (x, y)
-        assert eye.WORDS["width"][asked["width"]] == str(round(2 * thing.radius / world.SCALE))
+        assert eye.WORDS["width"][asked["width"]] == str(world.width(thing.radius))
         assert f"{list(world.COLOURS)[asked['colour']]} {world.SHAPES[asked['shape']]}" == thing.name
         assert asked["pattern"] == eye.IGNORED
 

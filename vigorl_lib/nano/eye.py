@@ -25,14 +25,14 @@ IGNORED = -100
 PLACES = [str(value) for value in range(VIEW_SIDE)]
 NEXT = {f"{direction} {axis}": [*PLACES, " nothing"] for direction in DIRECTIONS for axis in "xy"}
 # What a token is asked for besides whether something stands there, with the answers as they are written in a trace.
-# Places are those of centres, as widths in view pixels: the thing's own, and those of the next thing in each direction.
+# Places are those of centres in view pixels: the thing's own, and those of the next thing in each direction.
 WORDS = {
     "colour": [f" {colour}" for colour in COLOURS],
     "shape": [f" {shape}" for shape in SHAPES],
     "pattern": list(PATTERNS),
     "x": PLACES,
     "y": PLACES,
-    "width": [str(width) for width in range(world.view_width(RADII[0]), world.view_width(RADII[1]) + 1)],
+    "width": [str(world.width(radius)) for radius in range(RADII[0], RADII[1] + 1)],
     **NEXT,
 }
 ASKED = ("present", *WORDS)
@@ -57,7 +57,7 @@ def token_labels(scene: Scene, window: tuple[int, int, int, int]) -> torch.Tenso
             continue
         seen = [1, list(COLOURS).index(thing.colour), SHAPES.index(thing.shape)]
         if whole:
-            width = world.view_width(thing.radius) - world.view_width(RADII[0])
+            width = thing.radius - RADII[0]
             places = [place for direction in DIRECTIONS for place in _next_place(scene, thing, direction)]
             rows.append([*seen, IGNORED, *world.to_view(thing.x, thing.y), width, *places])
         else:

@@ -24,7 +24,7 @@ from vigorl_lib.traces import render_answer, render_call, render_single
 LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.30, 0.24, 0.38  # of the conversations; the rest look at crops
 # How far a narration heeds the question: it begins with the thing that is named there, a move takes the direction
 # that is given for it, and it goes on for as many moves as are asked; else it begins, moves and ends anywhere, early.
-START_FROM_QUESTION, FOLLOW, FINISH = 0.4, 0.7, 0.28
+START_FROM_QUESTION, FOLLOW, FINISH = 0.85, 0.9, 0.2
 SUB_GOAL, CHECK, WAIT = 0.1, 0.06, 0.06  # rates of these phrases in narrations
 COMPARE = 0.3  # of the moves between things of different size: "first below: green circle (x, y), larger."
 PLACE_WORD = 0.5  # an ungrounded narration says where in words, such as "top left"
@@ -183,8 +183,8 @@ def _list_places(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
 def _sizes(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     things = rng.sample(scene.things, len(scene.things))
     places = " ".join(write(spot(thing, rng)) for thing in things)
-    widths = [world.view_width(thing.radius) for thing in things]
-    return f"How wide is what is at {places}?", " ".join(f"{width}." for width in widths), set(fresh)
+    widths = " ".join(f"{world.width(thing.radius)}." for thing in things)
+    return f"How wide is what is at {places}?", widths, set(fresh)
 
 
 def _around(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:

@@ -189,6 +189,6 @@ def to_view(x: float, y: float) -> tuple[int, int]:
     return min(int(x / SCALE), VIEW_SIDE - 1), min(int(y / SCALE), VIEW_SIDE - 1)
 
 
-def view_width(radius: float) -> int:
-    """How wide a thing of this radius (original pixels) is, in view pixels."""
-    return round(2 * radius / SCALE)
+def width(radius: int) -> int:
+    """How wide a thing of this radius (original pixels) is: from 0 to the last number that a place can have."""
+    return round((VIEW_SIDE - 1) * (radius - RADII[0]) / (RADII[1] - RADII[0]))
