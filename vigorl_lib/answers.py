@@ -18,6 +18,7 @@ _RELEASED_DELETED = str.maketrans("", "", ".?!,;:'\"()[]{}<>/\\|=+-_*&^%$#@`~ ")
 _DELETED = str.maketrans("", "", ",;:!?'\"`*_()[]{}\u2018\u2019\u201c\u201d")
 _FULL_STOP = re.compile(r"\.(?!\d)")  # "0.5" keeps its point
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-\u2010-\u2014](?=[^\W\d_])")  # "left-hand", but not "-1" or "3-4"
+_MARKS = "\"'`*_ \t\n"
 _LONE_LETTER = re.compile(r"\(?\s*([A-Za-z])\s*[).:]?")
 _LETTERED = re.compile(r"\(?\s*([A-Za-z])\s*[).:]\s*(.*)", re.DOTALL)
 
@@ -80,15 +81,20 @@ def named_option(text: str, options: Sequence[str]) -> int | None:
             return None
         if same:
             return same[0]
-    text = text.strip("\"'`*_ \t\n")
-    if match := _LONE_LETTER.fullmatch(text):
-        place = ord(match[1].upper()) - ord("A")
+    place = lone_letter(text)
+    if place is not None:
         return place if place < len(options) else None
-    if match := _LETTERED.fullmatch(text):
+    if match := _LETTERED.fullmatch(text.strip(_MARKS)):
         place = ord(match[1].upper()) - ord("A")
         if place < len(options) and normalise(match[2]) == normalise(options[place]):
             return place
     return None
+
+
+def lone_letter(text: str) -> int | None:
+    """The place that an answer means which is a letter and no more, such as "B", "(b)" or "**B.**"."""
+    match = _LONE_LETTER.fullmatch(text.strip(_MARKS))
+    return ord(match[1].upper()) - ord("A") if match else None
 
 
 def is_right(example: Example, answer: str) -> bool:

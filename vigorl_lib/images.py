@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 # Raster formats that Pillow decodes itself: EPS, for one, would start another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MIN_SIDE = 2
+MAX_BYTES = 200_000_000  # of one encoded image: a zip file may promise much and unpack to more
 MAX_ASPECT_RATIO = 200
 
 
-def open_image(source: str | Path | bytes, *, max_pixels: int = 50_000_000, name: str = "") -> Image.Image:
+@dataclasses.dataclass(frozen=True)
+class ZipMember:
+    """An encoded image inside a zip file, read when it is opened."""
+
+    archive: str
+    name: str
+
+    def read(self) -> bytes:
+        """Its bytes. Raises FileNotFoundError without the archive or the member, ValueError where one is damaged."""
+        label = f"{self.archive}, member {self.name!r}"
+        try:
+            with zipfile.ZipFile(self.archive) as archive:
+                info = archive.getinfo(self.name)
+                if info.file_size > MAX_BYTES:
+                    raise ValueError(f"{label}: {info.file_size:,} bytes, more than {MAX_BYTES:,}; leave it out")
+                return archive.read(info)
+        except KeyError as error:
+            raise FileNotFoundError(f"{label}: not in the archive; download it again") from error
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+            raise ValueError(f"{label}: not a whole zip file ({error}); download it again") from error
+
+
+def open_image(source: str | Path | bytes | ZipMember, *, max_pixels: int = 50_000_000, name: str = "") -> Image.Image:
     """One still image as 8-bit RGB, upright: its pixels are the `original` frame.
 
-    `source` is a path or the encoded file; `name` says in errors which image it was (its path, where
-    empty). EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK is converted, transparency
+    `source` is a path, the encoded file, or a member of a zip file; `name` says in errors which image it was (its
+    path, where empty). EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK is converted, transparency
     becomes white. The size is read from the header and checked before any pixel is decoded.
 
     Raises FileNotFoundError, or ValueError for what is not a raster image, is damaged or truncated, has
     several frames, is larger than `max_pixels` (width times height) or has a side of less than two pixels.
     """
+    if isinstance(source, ZipMember):
+        name, source = name or f"{source.archive}, member {source.name!r}", source.read()
     if isinstance(source, bytes):
         label, file = name or f"image of {len(source)} bytes", io.BytesIO(source)
     else:
@@ -60,6 +88,21 @@ def open_image(source: str | Path | bytes, *, max_pixels: int = 50_000_000, name
     if rgb is None:
         raise ValueError(f"{label}: has several frames; save the one that is meant as PNG")
     return rgb
+
+
+def image_size(source: str | Path | bytes | ZipMember, *, name: str = "") -> tuple[int, int]:
+    """The (width, height) of an image in its `original` frame, from its header alone. Raises as `open_image` does."""
+    if isinstance(source, ZipMember):
+        name, source = name or f"{source.archive}, member {source.name!r}", source.read()
+    label = name or (f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source))
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{label}: no such image file; check the path or fetch the data set again") from error
+    except Exception as error:  # Pillow's plugins raise all kinds on hostile headers
+        raise ValueError(f"{label}: not a readable image ({error}); use one of {', '.join(FORMATS)}") from error
 
 
 def fit_size(width: int, height: int, *, min_pixels: int, max_pixels: int, factor: int) -> tuple[int, int]:

@@ -20,6 +20,9 @@ class Example:
     `kind` is the benchmark's own sub-task name. `group` links the permutations of one question.
     `truth` is ground truth that only a twin has (boxes in `original` pixels, the route …): never
     shown to a policy.
+
+    Where the answer is a place, `box` (left, top, right, bottom) or `polygon` (corners) says which, in `original`
+    pixels, and `size` is the picture's (width, height); then `answer` is text about it, or empty.
     """
 
     id: str
@@ -28,9 +31,12 @@ class Example:
     question: str
     options: tuple[str, ...]
     answer: str
-    images: tuple[str | bytes, ...]
+    images: tuple[Any, ...]
     group: str | None = None
     truth: Mapping[str, Any] | None = None
+    box: tuple[float, float, float, float] | None = None
+    polygon: tuple[tuple[float, float], ...] = ()
+    size: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,6 +59,43 @@ def share(flags: Iterable[float]) -> dict[str, float]:
     scores = [float(flag) for flag in flags]
     interval = wilson(sum(scores), len(scores))
     return {"value": sum(scores) / len(scores), "low": interval.low, "high": interval.high, "n": len(scores)}
+
+
+def mean_of_shares(groups: Sequence[Sequence[float]], *, resamples: int = 4000, seed: int = 0) -> dict[str, float]:
+    """The mean of the groups' means (a macro average) as a row of a table: value, low, high, n.
+
+    A 95 % percentile interval; items are resampled within their group. Raises ValueError where a group is empty.
+    """
+    if not groups or not all(len(group) for group in groups):
+        raise ValueError("a mean of shares needs groups, each of one item or more")
+    rng = np.random.default_rng(seed)
+    means = [rng.choice(np.asarray(g, float), (resamples, len(g))).mean(axis=1) for g in groups]
+    low, high = np.quantile(np.mean(means, axis=0), [0.025, 0.975])
+    value = float(np.mean([np.mean(group) for group in groups]))
+    return {"value": value, "low": float(low), "high": float(high), "n": sum(map(len, groups))}
+
+
+def counted(
+    counts: Sequence[int], figure: Callable[[np.ndarray], np.ndarray], *, resamples: int = 4000, seed: int = 0
+) -> dict[str, float | None]:
+    """A figure of how often each outcome occurred, as a row of a table: value, low, high (95 % percentile), n.
+
+    `figure` maps counts [..., outcomes] to values [...]. Items are resampled, so counts are multinomial. A value that
+    is not a number (nothing to divide by) is None.
+    """
+    counts = np.asarray(counts)
+    n = int(counts.sum())
+    drawn = np.random.default_rng(seed).multinomial(n, counts / max(n, 1), size=resamples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, values = float(figure(counts.astype(float))), figure(drawn.astype(float))
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [0.025, 0.975]) if len(values) and np.isfinite(value) else (None, None)
+    return {
+        "value": value if np.isfinite(value) else None,
+        "low": None if low is None else float(low),
+        "high": None if high is None else float(high),
+        "n": n,
+    }
 
 
 def paired_effect(differences: Sequence[float], *, smallest_effect: float = 0.0, confidence: float = 0.95) -> Effect:

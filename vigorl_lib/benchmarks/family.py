@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+from vigorl_lib.images import ZipMember
 from vigorl_lib.records import Example
 
 Protocol = Literal["official", "vigorl", "clean"]
 Row = Mapping[str, Any]
+Image = str | bytes | ZipMember
 Reply = str | Sequence[str] | Sequence[float]
 """What a grader reads: one text, the policy's turns in order, or one loss per option (lower is likelier)."""
 
@@ -22,25 +25,35 @@ class Grade:
     score      0 … 1
     extracted  the answer as it was read from the reply; None where none could be read
     why        "right", "wrong", or what kept the answer from being read, in snake_case
+
+    The rest says whose grade it is, for the figures: the example's id, kind, group and answer, and the protocol.
     """
 
     score: float
     extracted: str | None
     why: str
+    id: str = ""
+    kind: str = ""
+    group: str | None = None
+    gold: str = ""
+    protocol: Protocol | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Hub:
     """Where the real rows lie.
 
-    repos  dataset ids on the hub, first choice first
-    files  split -> pattern of its parquet files inside the repository
-    rows   split -> the numbers of rows that are known to be right
+    repos   dataset ids on the hub, first choice first
+    files   split -> pattern of its files inside the repository
+    rows    split -> the numbers of rows that are known to be right
+    images  where they lie in files of their own (columns `id`, `image`): pattern of those, and the column of a row
+            that holds its image's id
     """
 
     repos: tuple[str, ...]
     files: Mapping[str, str]
     rows: Mapping[str, tuple[int, ...]]
+    images: tuple[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +62,17 @@ class Family:
 
     columns  of the hub's rows, all that `example` reads
     example  (row, id of the question, seed of the option order) -> record; raises ValueError on a bad row
-    twin     (random numbers, running number) -> a procedural row of the same columns, and its ground truth
     graders  protocol -> grader
+    twin     (random numbers, running number) -> a procedural row of the same columns, and its ground truth
+    figures  grades -> what the benchmark reports besides accuracies, as plain JSON values
+    read     (folder or file) -> (file, number, row) of data that is not stored as parquet
     """
 
     name: str
     columns: tuple[str, ...]
     hub: Hub
     example: Callable[[Row, str, int], Example]
-    twin: Callable[[random.Random, int], tuple[Row, dict[str, Any]]]
     graders: Mapping[Protocol, Callable[[Reply, Example], Grade]]
+    twin: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
+    figures: Callable[[Sequence[Grade]], dict[str, Any]] | None = None
+    read: Callable[[Path], Iterator[tuple[Path, int, Row]]] | None = None

@@ -6,9 +6,18 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from vigorl_lib.answers import is_right, last_answer, named_option, released_string_match
+from vigorl_lib.answers import (
+    is_right,
+    last_answer,
+    lone_letter,
+    named_option,
+    normalise,
+    released_string_match,
+    right_option,
+)
 from vigorl_lib.benchmarks.family import Grade, Reply
 from vigorl_lib.records import Example
+from vigorl_lib.traces import find_points
 
 _TAG = re.compile(r"<(/?)(think|answer)>")
 
@@ -24,6 +33,51 @@ def turns_of(reply: Reply) -> tuple[str, ...]:
 def verdict(right: bool, extracted: str) -> Grade:
     """The grade of an answer that could be read."""
     return Grade(float(right), extracted, "right" if right else "wrong")
+
+
+def answer_span(reply: Reply) -> str | None:
+    """What a scorer that knows no tags is given: the last turn's last closed `<answer>`, else that whole turn."""
+    turns = turns_of(reply)
+    if not turns:
+        return None
+    answer = last_answer(turns[-1])
+    return turns[-1] if answer is None else answer
+
+
+def clean_text(reply: Reply, example: Example) -> Grade:
+    """A free answer as it should be graded: the last turn's last closed `<answer>` is the gold answer.
+
+    Case, punctuation, blanks and a leading article do not count (`answers.normalise`).
+    """
+    turns = turns_of(reply)
+    answer = last_answer(turns[-1]) if turns else None
+    if answer is None:
+        return Grade(0.0, None, "no_answer")
+    return verdict(_without_article(answer) == _without_article(example.answer), answer)
+
+
+def _without_article(text: str) -> str:
+    text = normalise(text)
+    return next((text.removeprefix(article) for article in ("a ", "an ", "the ") if text.startswith(article)), text)
+
+
+def clean_point(reply: Reply) -> tuple[tuple[int, int] | None, Grade]:
+    """The one point (x, y) in the last turn's last closed `<answer>`, in the reply's frame; else why there is none."""
+    turns = turns_of(reply)
+    answer = last_answer(turns[-1]) if turns else None
+    if answer is None:
+        return None, Grade(0.0, None, "no_answer")
+    points = {(point.x, point.y) for point in find_points(answer)}
+    return (points.pop() if len(points) == 1 else None), Grade(0.0, answer, "not_a_point")
+
+
+def clean_letter(reply: Reply, example: Example) -> Grade:
+    """`clean_choice` where a letter was asked for: a lone letter is an option's place, even if it is also a text."""
+    turns = turns_of(reply)
+    answer = last_answer(turns[-1]) if turns else None
+    if answer is not None and (place := lone_letter(answer)) is not None:
+        return verdict(place == right_option(example), answer)
+    return clean_choice(reply, example)
 
 
 def clean_choice(reply: Reply, example: Example) -> Grade:
@@ -42,7 +96,19 @@ def clean_choice(reply: Reply, example: Example) -> Grade:
 
 
 def released_choice(reply: Reply, example: Example) -> Grade:
-    """ViGoRL's evaluation: its way of reading an answer, then its judge `string_match`, to the letter.
+    """ViGoRL's evaluation: its way of reading an answer (`released_answer`), then its judge `string_match`.
+
+    The gold is `example.answer`: the option's text, or in V*Bench its letter (method.md §8.2; benchmarks.md §5 says
+    the text).
+    """
+    answer, why = released_answer(reply)
+    if answer is None:
+        return Grade(0.0, None, why)
+    return verdict(released_string_match(example.answer, answer), answer)
+
+
+def released_answer(reply: Reply) -> tuple[str | None, str]:
+    """How ViGoRL's evaluation reads an answer, to the letter; where it reads none, why not.
 
     * One turn: `<think>…</think>` and `<answer>…</answer>` are cut out and read in order, then the whole text
       is read again. The first of them with an `<answer>` gives it, up to `</answer>` or to its end: so the
@@ -52,21 +118,19 @@ def released_choice(reply: Reply, example: Example) -> Grade:
     * No tag at all: the whole text is judged, as for baselines (`--rollout_no_thinking`).
     * Nothing read: the released code drops the row from its mean; here it is wrong ("no_answer").
 
-    Their limit of thoughts before the answer (`max_depth`) is left out. The gold is `example.answer`: the
-    option's text, or in V*Bench its letter (method.md §8.2; benchmarks.md §5 says the text).
+    Their limit of thoughts before the answer (`max_depth`) is left out.
     Source: `single_path_rollouts.py`, `judge.py`; benchmarks.md §1, §16.
     """
     turns = turns_of(reply)
     if len(turns) == 1 and not _TAG.search(turns[0]):
-        return verdict(released_string_match(example.answer, turns[0]), turns[0].strip())
+        return turns[0].strip(), ""
     pieces = turns if len(turns) != 1 else (*_released_pieces(turns[0]), turns[0])
     for piece in pieces:
         if "<answer>" in piece:
-            answer = piece.split("<answer>")[1].split("</answer>")[0].strip()
-            return verdict(released_string_match(example.answer, answer), answer)
+            return piece.split("<answer>")[1].split("</answer>")[0].strip(), ""
         if "<think>" not in piece or "</think>" not in piece:
-            return Grade(0.0, None, "bad_thought")
-    return Grade(0.0, None, "no_answer")
+            return None, "bad_thought"
+    return None, "no_answer"
 
 
 def _released_pieces(text: str) -> Iterator[str]:

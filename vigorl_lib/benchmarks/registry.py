@@ -6,15 +6,32 @@ import dataclasses
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vigorl_lib.benchmarks import sat2, sources, vstar
+from vigorl_lib.benchmarks import (
+    ai2d,
+    blink,
+    gqa,
+    pope,
+    realworldqa,
+    robospatial,
+    sat2,
+    screenspot,
+    sources,
+    vstar,
+    wemath,
+)
 from vigorl_lib.benchmarks.family import Family, Grade, Protocol, Reply
+from vigorl_lib.grounding import Box, Frame, Point
 from vigorl_lib.records import Example
 from vigorl_lib.stats import share
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (sat2.FAMILY, vstar.FAMILY)}
+_MODULES = (sat2, blink, robospatial, vstar, pope, gqa, ai2d, realworldqa, wemath)
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (*(module.FAMILY for module in _MODULES), *screenspot.FAMILIES)
+}
 TWIN_SPLITS = ("train", "dev", "test")  # they never share a scene: the split is part of every scene's seed
 
 
@@ -47,25 +64,28 @@ def load(
         raise ValueError(f"limit is {limit}; it must be at least 1, or None for all rows")
     if source == "twin":
         return list(_twins(family, split, limit, seed))
-    hub = family.hub
-    folder = sources.download(hub, split, revision) if source == "hub" else Path(source)
-    files = sources.parquet_files(folder, hub, split)
-    counts = hub.rows.get(split, ()) if source == "hub" else ()
-    rows = sources.read_rows(files, family.columns, limit=limit, seed=seed, counts=counts)
-    examples = []
-    for path, number, row in rows:
-        found = _example(family, row, f"{name}-{split}-{number}", seed, f"{path}, row {number}")
-        images = tuple(image if isinstance(image, bytes) else str(path.parent / image) for image in found.images)
-        examples.append(dataclasses.replace(found, images=images))
-    return examples
+    folder = sources.download(family.hub, split, revision) if source == "hub" else Path(source)
+    counts = family.hub.rows.get(split, ()) if source == "hub" else ()
+    rows = sources.rows_of(family, folder, split, limit=limit, seed=seed, counts=counts)
+    return [
+        _example(family, row, f"{name}-{split}-{number}", seed, f"{path}, row {number}") for path, number, row in rows
+    ]
 
 
-def grade(name: str, reply: Reply | None, example: Example, protocol: Protocol = "clean") -> Grade:
+def from_row(name: str, row: Mapping[str, Any], *, id: str = "row", seed: int = 0) -> Example:
+    """One raw row of the hub's schema as a record. Raises ValueError saying what differs."""
+    return _example(_family(name), row, id, seed, f"{name}, {id}")
+
+
+def grade(
+    name: str, reply: Reply | None, example: Example, protocol: Protocol = "clean", *, frame: Frame | None = None
+) -> Grade:
     """One reply, graded by one protocol of the benchmark.
 
     `reply` is a text, the turns of a rollout in order, or, where the official metric is a likelihood
     (V*Bench), one loss per option in the order of `example.options`. None, a reply that never came, is
-    wrong ("missing").
+    wrong ("missing"). `frame` is the one that points in the reply are written in (`policy.View.frame`); without it
+    they are `original` pixels.
 
     Raises ValueError on a benchmark or protocol that does not exist, on an example of another benchmark, and
     on a reply of the wrong kind; never on what a model wrote.
@@ -76,41 +96,66 @@ def grade(name: str, reply: Reply | None, example: Example, protocol: Protocol =
     if protocol not in family.graders:
         raise ValueError(f"{name!r} has no protocol {protocol!r}; known: {', '.join(family.graders)}")
     if reply is None:
-        return Grade(0.0, None, "missing")
-    return family.graders[protocol](reply, example)
+        found = Grade(0.0, None, "missing")
+    else:
+        found = family.graders[protocol](reply, _in_frame(example, frame) if frame else example)
+    return Grade(
+        found.score, found.extracted, found.why, example.id, example.kind, example.group, example.answer, protocol
+    )
 
 
-def aggregate(name: str, examples: Sequence[Example], grades: Sequence[Grade]) -> dict[str, Any]:
-    """The benchmark's figures, as plain JSON values; one grade per example, in the same order.
+def aggregate(name: str, grades: Sequence[Grade], protocol: Protocol | None = None) -> dict[str, Any]:
+    """The benchmark's figures, as plain JSON values; one grade per example, all by one protocol (`protocol`, if given).
 
     * `accuracy` over all examples (micro) and `kinds` -> the same per kind: `value`, the 95 % Wilson
       interval `low` … `high`, `n`;
     * `missing`: replies that never came, `malformed`: those in which no offered answer could be read (both
-      count as wrong); `reasons`: how often each `why` occurs.
+      count as wrong); `reasons`: how often each `why` occurs;
+    * what the benchmark reports besides (`figures` in its file).
 
-    Raises ValueError on no examples, repeated ids, or another number of grades.
+    Raises ValueError on no grades, repeated ids, or grades by another protocol.
     """
-    _family(name)
-    repeated = [id for id, count in Counter(example.id for example in examples).items() if count > 1]
-    if not examples or repeated or len(examples) != len(grades):
+    family = _family(name)
+    repeated = [id for id, count in Counter(graded.id for graded in grades).items() if count > 1]
+    protocols = {graded.protocol for graded in grades}
+    if not grades or repeated or len(protocols | ({protocol} if protocol else set())) > 1:
         raise ValueError(
-            f"{name!r}: {len(examples)} examples with repeated ids {repeated[:3]}, {len(grades)} grades; "
-            "give every example once and one grade for each, that of None where a reply is missing"
+            f"{name!r}: {len(grades)} grades by {sorted(map(str, protocols))}, repeated ids {repeated[:3]}; give every "
+            f"example one grade by {protocol or 'one protocol'}, that of None where a reply is missing"
         )
     scores: dict[str, list[float]] = {}
-    for example, graded in zip(examples, grades, strict=True):
-        scores.setdefault(example.kind, []).append(graded.score)
+    for graded in grades:
+        scores.setdefault(graded.kind, []).append(graded.score)
     reasons = Counter(graded.why for graded in grades)
     return {
+        "protocol": grades[0].protocol,
         "accuracy": share(graded.score for graded in grades),
         "kinds": {kind: share(of_kind) for kind, of_kind in sorted(scores.items())},
         "missing": reasons["missing"],
         "malformed": len(grades) - sum(reasons[why] for why in ("right", "wrong", "missing")),
         "reasons": dict(sorted(reasons.items())),
+        **(family.figures(grades) if family.figures else {}),
     }
 
 
+def _in_frame(example: Example, frame: Frame) -> Example:
+    """The example with its place in pixels of `frame` instead of `original` pixels."""
+    if not example.box and not example.polygon:
+        return example
+    original = Frame.original(*example.size)
+    if frame.window != original.window:
+        raise ValueError(f"example {example.id!r}: the frame {frame.name!r} does not show its whole picture")
+    corners = (Point(Fraction(x), Fraction(y), original).to(frame) for x, y in example.polygon)
+    polygon = tuple((float(corner.x), float(corner.y)) for corner in corners)
+    if not example.box:
+        return dataclasses.replace(example, polygon=polygon)
+    box = Box(*map(Fraction, example.box), original).to(frame)
+    return dataclasses.replace(example, polygon=polygon, box=(box.left, box.top, box.right, box.bottom))
+
+
 def _twins(family: Family, split: str, limit: int | None, seed: int) -> Iterator[Example]:
+    if family.twin is None:
+        raise ValueError(f'{family.name!r} has no twin yet; give "hub" or the path of its rows as the source')
     if split not in TWIN_SPLITS:
         raise ValueError(f"a twin has the splits {', '.join(TWIN_SPLITS)}, not {split!r}")
     if limit is None:

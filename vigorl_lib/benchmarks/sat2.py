@@ -22,10 +22,10 @@ import re
 import string
 from typing import Any
 
-from vigorl_lib.answers import last_answer, letter, right_option
+from vigorl_lib.answers import letter, right_option
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
-from vigorl_lib.benchmarks.graders import clean_choice, released_choice, turns_of, verdict
-from vigorl_lib.benchmarks.sources import digest, encoded_image, text_cell
+from vigorl_lib.benchmarks.graders import answer_span, clean_choice, released_choice, verdict
+from vigorl_lib.benchmarks.sources import digest, encoded_image, text_cell, text_list
 from vigorl_lib.nano import twins
 from vigorl_lib.prompts import options_as_text
 from vigorl_lib.records import Example
@@ -35,12 +35,10 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 def example(row: Row, id: str, seed: int) -> Example:
     """The record of one row; images stay encoded. Raises ValueError on a row that cannot be asked."""
-    images, options = row["image_bytes"], row["answers"]
+    images, options = row["image_bytes"], text_list(row, "answers")
     if not isinstance(images, list) or not 1 <= len(images) <= 2:
         raise ValueError("column 'image_bytes' must be a list of one or two images")
-    if not isinstance(options, list) or len(options) < 2 or not all(isinstance(o, str) for o in options):
-        raise ValueError(f"column 'answers' must be a list of two or more texts, not {options!r}")
-    answer, options = text_cell(row, "correct_answer"), [option.strip() for option in options]
+    answer = text_cell(row, "correct_answer")
     if answer not in options:
         raise ValueError(f"the correct answer {answer!r} is not among the options {options}")
     order = random.Random(digest(f"{seed}/{id}")).sample(range(len(options)), len(options))
@@ -65,11 +63,9 @@ def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
 
 def official(reply: Reply, example: Example) -> Grade:
     """lmms-eval's scorer; see the module's text."""
-    turns = turns_of(reply)
-    if not turns:
+    text = answer_span(reply)
+    if text is None:
         return Grade(0.0, None, "no_answer")
-    answer = last_answer(turns[-1])
-    text = turns[-1] if answer is None else answer
     word = re.sub(r"[^\w\s]", "", text).strip().split(" ")[0].translate(_NO_PUNCTUATION)
     return verdict(word.lower() == letter(right_option(example)).lower(), word)
 

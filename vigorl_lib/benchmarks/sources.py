@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from vigorl_lib.benchmarks.family import Hub, Row
+from vigorl_lib.benchmarks.family import Family, Hub, Image, Row
+from vigorl_lib.images import ZipMember
 
 _BATCH = 64  # rows decoded at a time
 
@@ -32,24 +33,75 @@ def download(hub: Hub, split: str, revision: str) -> Path:
     for repo in hub.repos:
         try:
             folder = snapshot_download(
-                repo, repo_type="dataset", revision=revision, allow_patterns=[_pattern(hub, split)]
+                repo,
+                repo_type="dataset",
+                revision=revision,
+                allow_patterns=[_pattern(hub, split), *(hub.images or ())[:1]],
             )
             return Path(folder)
         except OSError as error:  # the base of all that huggingface_hub raises here
             failures.append(f"{repo}: {error}")
     raise FileNotFoundError(
         f"split {split!r} is not to be had at revision {revision!r}; set HF_HUB_OFFLINE=0 to download it, or "
-        "give the path of its parquet file as the source\n" + "\n".join(failures)
+        "give the path of its files as the source\n" + "\n".join(failures)
     )
 
 
-def parquet_files(source: Path, hub: Hub, split: str) -> list[Path]:
-    """The parquet file that `source` is, or those of the split in the folder that it is."""
+def rows_of(
+    family: Family, source: Path, split: str, *, limit: int | None, seed: int, counts: Sequence[int] = ()
+) -> Iterator[tuple[Path, int, Row]]:
+    """(file, number of the row over all files, row) of a file, or of a folder laid out like the hub's.
+
+    With a `limit`, that many rows drawn by `seed`, in stored order: stored rows may be sorted, so the first ones are
+    no sample. A larger limit adds rows to those of a smaller one. `counts` are the numbers of rows that are right, if
+    any is known. Images that are stored as paths come with their folder.
+
+    Raises FileNotFoundError, or ValueError on a damaged file, missing columns or a wrong number of rows.
+    """
+    if family.read is None:
+        yield from _parquet_rows(family, source, split, limit=limit, seed=seed, counts=counts)
+        return
+    _pattern(family.hub, split)
+    rows = list(family.read(source))
+    _expect(len(rows), counts, source)
+    chosen = _chosen(len(rows), limit, seed)
+    yield from (row for row in rows if row[1] in chosen)
+
+
+def _parquet_rows(
+    family: Family, source: Path, split: str, *, limit: int | None, seed: int, counts: Sequence[int]
+) -> Iterator[tuple[Path, int, Row]]:
+    """The rows of parquet files, joined with their images where those lie in files of their own."""
+    hub, pictures = family.hub, {}
+    files = parquet_files(source, hub, split)
+    if hub.images:
+        pattern, key = hub.images
+        places = parquet_files(source if source.is_dir() else source.parent.parent, hub, split, pattern)
+        pictures = {row["id"]: row["image"] for _, _, row in read_rows(places, ("id", "image"), limit=None, seed=seed)}
+    for path, number, row in read_rows(files, family.columns, limit=limit, seed=seed, counts=counts):
+        if hub.images:
+            if row[key] not in pictures:
+                raise ValueError(f"{path}, row {number}: no image {row[key]!r} in {pattern}; download it again")
+            row["image"] = pictures[row[key]]
+        yield path, number, {name: _beside(path, value) for name, value in row.items()}
+
+
+def _beside(path: Path, value: Any) -> Any:
+    """A cell; the path of an image that is stored as one is taken from the file's folder."""
+    if isinstance(value, list):
+        return [_beside(path, part) for part in value]
+    if isinstance(value, dict) and set(value) == {"bytes", "path"} and not value["bytes"] and value["path"]:
+        return {**value, "path": str(path.parent / value["path"])}
+    return value
+
+
+def parquet_files(source: Path, hub: Hub, split: str, pattern: str | None = None) -> list[Path]:
+    """The parquet file that `source` is, or those of the split (or of a pattern) in the folder that it is."""
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: no such file or folder; give a parquet file or the hub's folder")
-    pattern = _pattern(hub, split)
+    pattern = pattern or _pattern(hub, split)
     files = [
         path
         for path in sorted(source.rglob("*.parquet"))
@@ -63,25 +115,11 @@ def parquet_files(source: Path, hub: Hub, split: str) -> list[Path]:
 def read_rows(
     files: Sequence[Path], columns: Sequence[str], *, limit: int | None, seed: int, counts: Sequence[int] = ()
 ) -> Iterator[tuple[Path, int, dict[str, Any]]]:
-    """(file, number of the row over all files, row), in stored order.
-
-    With a `limit`, that many rows drawn by `seed`: stored rows may be sorted, so the first ones are no
-    sample. A larger limit adds rows to those of a smaller one. `counts` are the numbers of rows that are
-    right, if any is known.
-
-    Raises ValueError on a damaged file, missing columns or a wrong number of rows.
-    """
+    """The rows of parquet files; see `rows_of`."""
     tables = [_open(path, columns) for path in files]
     total = sum(table.metadata.num_rows for table in tables)
-    if counts and total not in counts:
-        raise ValueError(
-            f"{files[0]}: {total} rows in {len(files)} file(s), expected {' or '.join(map(str, counts))}; "
-            "the data set has changed or the download is not whole: pin a revision, or download it again"
-        )
-    wanted = range(total)
-    if limit is not None:
-        wanted = sorted(wanted, key=lambda number: digest(f"{seed}/{number}"))[:limit]
-    wanted, number = set(wanted), 0
+    _expect(total, counts, files[0])
+    wanted, number = _chosen(total, limit, seed), 0
     for path, table in zip(files, tables, strict=True):
         for batch in table.iter_batches(batch_size=_BATCH, columns=list(columns)):
             chosen = [place for place in range(len(batch)) if number + place in wanted]
@@ -90,11 +128,25 @@ def read_rows(
             number += len(batch)
 
 
-def encoded_image(value: Any) -> str | bytes:
-    """An image cell as an encoded file's bytes or as a path: raw bytes, a path, or `{bytes, path}`."""
+def _chosen(total: int, limit: int | None, seed: int) -> Container[int]:
+    if limit is None:
+        return range(total)
+    return set(sorted(range(total), key=lambda number: digest(f"{seed}/{number}"))[:limit])
+
+
+def _expect(total: int, counts: Sequence[int], where: Path) -> None:
+    if counts and total not in counts:
+        raise ValueError(
+            f"{where}: {total} rows, expected {' or '.join(map(str, counts))}; the data set has changed or the "
+            "download is not whole: pin a revision, or download it again"
+        )
+
+
+def encoded_image(value: Any) -> Image:
+    """An image cell as an encoded file's bytes or where it lies: raw bytes, a path, or `{bytes, path}`."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
-    if isinstance(value, (bytes, str)) and value:
+    if isinstance(value, (bytes, str, ZipMember)) and value:
         return value
     raise ValueError(
         f"an image cell holds {type(value).__name__}, not encoded bytes or a path; store the encoded file "
@@ -108,6 +160,14 @@ def text_cell(row: Row, column: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"column {column!r} must hold text, not {value!r}")
     return value.strip()
+
+
+def text_list(row: Row, column: str) -> tuple[str, ...]:
+    """The stripped texts of a list cell, at least two. Raises ValueError naming the column where it is none."""
+    value = row[column]
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"column {column!r} must be a list of two or more texts, not {value!r}")
+    return tuple(text.strip() for text in value)
 
 
 def checked(row: Row, columns: Sequence[str]) -> Row:

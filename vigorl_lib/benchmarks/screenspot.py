@@ -1,0 +1,216 @@
+"""ScreenSpot, ScreenSpot-v2 and ScreenSpot-Pro: where on this screen would you click?
+
+    name            hub id                        rows   boxes as stored           images
+    screenspot      rootsautomation/ScreenSpot    1,272  shares of the sides, xyxy in the rows (parquet)
+    screenspot_v2   OS-Copilot/ScreenSpot-v2      1,272  pixels, x y width height  screenspotv2_image.zip
+    screenspot_pro  likaixin/ScreenSpot-Pro       1,581  pixels, xyxy              images/
+
+Facts: benchmarks.md §6 to §8. Each box becomes (left, top, right, bottom) in `original` pixels by the convention of its
+source, never by looking at a row; a box that is inside out or leaves its image by more than a pixel is refused.
+
+`official` takes the numbers of a reply as SeeClick's and ScreenSpot-Pro's scripts do: two are a point, four a box whose
+centre counts, anything else is a wrong format; the point must be in the box, borders included. Their replies are shares
+of the sides (or, with the word "box", thousandths); here a reply is in the frame that `grade` is given. `vigorl` is
+the released `point_in_bbox`: the answer must be two *whole* numbers in brackets or bare, and nothing more.
+`clean` takes the one point of the answer. The papers' average is the mean of six cells (platform by text or icon),
+later ones give the share of all rows: `figures` has both. lmms-eval asks for a box and reads silence as the point
+(0, 0); VLMEvalKit's text and icon figures weight each cell by the square of its size.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
+from vigorl_lib.benchmarks.graders import answer_span, clean_point, released_answer, verdict
+from vigorl_lib.benchmarks.sources import encoded_image, text_cell
+from vigorl_lib.images import ZipMember, image_size
+from vigorl_lib.prompts import clean_user_text
+from vigorl_lib.records import Example
+from vigorl_lib.stats import mean_of_shares, share
+
+Convention = Literal["shares", "xyxy", "xywh"]
+PLATFORMS = {
+    **dict.fromkeys(("ios", "android"), "mobile"),
+    **dict.fromkeys(("macos", "windows"), "desktop"),
+    **dict.fromkeys(("gitlab", "shop", "forum", "tool"), "web"),
+}
+GROUPS = ("CAD", "Creative", "Dev", "OS", "Office", "Scientific")
+TYPES = ("icon", "text")
+_NUMBER = re.compile(r"-?[0-9]{1,9}+(?:\.[0-9]{1,18}+)?")
+_WHOLE = r"\s*+([+-]?(?:0|[1-9][0-9]{0,8}+))\s*+"
+_PAIR = re.compile(rf"(?:(\()|(\[))?{_WHOLE},{_WHOLE}(?:,\s*+)?(?(1)\))(?(2)\])")
+
+
+def pixel_box(
+    stored: Sequence[Any], size: tuple[int, int], convention: Convention
+) -> tuple[float, float, float, float]:
+    """A stored box as (left, top, right, bottom) in `original` pixels. Raises ValueError where it can not be one."""
+    if not isinstance(stored, Sequence) or isinstance(stored, str) or len(stored) != 4:
+        raise ValueError(f"column 'bbox' must hold four numbers, not {stored!r}")
+    a, b, c, d = map(float, stored)
+    width, height = size
+    if convention == "shares":
+        box = a * width, b * height, c * width, d * height
+    else:
+        box = (a, b, a + c, b + d) if convention == "xywh" else (a, b, c, d)
+    left, top, right, bottom = box
+    if not (-1 <= left < right <= width + 1 and -1 <= top < bottom <= height + 1):
+        raise ValueError(
+            f"the box {list(stored)} read as {convention} is {tuple(round(side, 1) for side in box)}, which is inside "
+            f"out or leaves the image of {width} x {height} pixels; is the source's box convention another one?"
+        )
+    return box
+
+
+def _example(row: Row, id: str, seed: int, *, name: str, convention: Convention) -> Example:
+    instruction, image = text_cell(row, "instruction"), encoded_image(row["image"])
+    pro = name == "screenspot_pro"
+    place, kind = text_cell(row, "group" if pro else "data_source"), text_cell(row, "ui_type" if pro else "data_type")
+    platform = place if pro else PLATFORMS.get(place, "")
+    if platform not in (GROUPS if pro else PLATFORMS.values()) or kind not in TYPES:
+        raise ValueError(f"unknown place or kind of target: {place!r}, {kind!r}")
+    size = image_size(image)
+    if pro and [int(side) for side in row["img_size"]] != list(size):
+        raise ValueError(f"'img_size' says {row['img_size']}, but the image has {size[0]} x {size[1]} pixels")
+    return Example(
+        id=id,
+        benchmark=name,
+        kind=f"{platform}/{kind}",
+        question=clean_user_text(instruction),
+        options=(),
+        answer="",
+        images=(image,),
+        group=text_cell(row, "application") if pro else None,
+        box=pixel_box(row["bbox"], size, convention),
+        size=size,
+    )
+
+
+def read_zip(folder: Path) -> Iterator[tuple[Path, int, Row]]:
+    """The rows of OS-Copilot's three JSON files, with their images in the zip file beside them."""
+    archive, number = folder / "screenspotv2_image.zip", 0
+    for path in _json_files(folder, "screenspot_*_v2.json"):
+        for row in _rows(path):
+            yield path, number, {**row, "image": ZipMember(str(archive), f"screenspotv2_image/{row['img_filename']}")}
+            number += 1
+
+
+def read_files(folder: Path) -> Iterator[tuple[Path, int, Row]]:
+    """The rows of ScreenSpot-Pro's JSON files, one for each application, with the paths of their images."""
+    number = 0
+    for path in _json_files(folder, "annotations/*.json"):
+        for row in _rows(path):
+            yield path, number, {**row, "image": str(folder / "images" / row["img_filename"])}
+            number += 1
+
+
+def _json_files(folder: Path, pattern: str) -> list[Path]:
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise FileNotFoundError(f"{folder}: no file {pattern!r}; give the folder of the hub's repository")
+    return files
+
+
+def _rows(path: Path) -> list[Row]:
+    try:
+        rows = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not a whole JSON file ({error}); download it again") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "img_filename" in row for row in rows):
+        raise ValueError(f"{path}: not a list of rows with 'img_filename'; give ScreenSpot's own file")
+    names = (PurePosixPath(str(row["img_filename"])) for row in rows)
+    if outside := next((name for name in names if name.is_absolute() or ".." in name.parts), None):
+        raise ValueError(f"{path}: the image {str(outside)!r} lies outside of the data set; do not use this file")
+    return rows
+
+
+def official(reply: Reply, example: Example) -> Grade:
+    """The numbers of a reply as SeeClick's script takes them, in the frame of `example.box`."""
+    text = answer_span(reply) or ""
+    numbers = [float(number) for number in _NUMBER.findall(text)]
+    if len(numbers) == 4:
+        left, top, right, bottom = numbers
+        numbers = [(left + right) / 2, (top + bottom) / 2]
+    if len(numbers) != 2:
+        return Grade(0.0, text or None, "not_a_point" if text else "no_answer")
+    return _hit(numbers, example)
+
+
+def released(reply: Reply, example: Example) -> Grade:
+    """ViGoRL's evaluation: its way of reading an answer, then its judge `point_in_bbox` (benchmarks.md §16).
+
+    One thing is left out: `literal_eval` also reads a set, `{x, y}`, in an order of its own.
+    """
+    answer, why = released_answer(reply)
+    if answer is None:
+        return Grade(0.0, None, why)
+    match = _PAIR.fullmatch(answer)
+    return _hit((float(match[3]), float(match[4])), example) if match else Grade(0.0, answer, "not_a_point")
+
+
+def clean(reply: Reply, example: Example) -> Grade:
+    """The last turn's last closed `<answer>` holds one point, and that lies in the box."""
+    point, grade = clean_point(reply)
+    return _hit(point, example) if point else grade
+
+
+def _hit(point: Sequence[float], example: Example) -> Grade:
+    left, top, right, bottom = example.box
+    x, y = point
+    return verdict(left <= x <= right and top <= y <= bottom, f"({x:g}, {y:g})")
+
+
+def figures(grades: Sequence[Grade]) -> dict[str, Any]:
+    """Shares by place and by type, and the mean over the cells that there are (six in ScreenSpot and its v2)."""
+    cells: dict[str, list[float]] = {}
+    parts: dict[str, list[float]] = {}
+    for grade in grades:
+        cells.setdefault(grade.kind, []).append(grade.score)
+        for part in grade.kind.split("/"):
+            parts.setdefault(part, []).append(grade.score)
+    return {
+        "parts": {part: share(scores) for part, scores in sorted(parts.items())},
+        "mean_of_cells": mean_of_shares([cells[cell] for cell in sorted(cells)]),
+    }
+
+
+def _family(name: str, convention: Convention, hub: Hub, columns: tuple[str, ...], **more: Any) -> Family:
+    return Family(
+        name=name,
+        columns=columns,
+        hub=hub,
+        example=functools.partial(_example, name=name, convention=convention),
+        graders={"official": official, "vigorl": released, "clean": clean},
+        figures=figures,
+        **more,
+    )
+
+
+FAMILIES = (
+    _family(
+        "screenspot",
+        "shares",
+        Hub(("rootsautomation/ScreenSpot",), {"test": "data/test-*.parquet"}, {"test": (1272,)}),
+        ("image", "bbox", "instruction", "data_type", "data_source"),
+    ),
+    _family(
+        "screenspot_v2",
+        "xywh",
+        Hub(("OS-Copilot/ScreenSpot-v2",), {"test": "screenspot*"}, {"test": (1272,)}),
+        ("image", "bbox", "instruction", "data_type", "data_source"),
+        read=read_zip,
+    ),
+    _family(
+        "screenspot_pro",
+        "xyxy",
+        Hub(("likaixin/ScreenSpot-Pro",), {"test": "*/*"}, {"test": (1581,)}),
+        ("image", "bbox", "img_size", "instruction", "application", "group", "ui_type"),
+        read=read_files,
+    ),
+)
