@@ -14,6 +14,7 @@ from vigorl_lib.benchmarks import (
     ai2d,
     blink,
     gqa,
+    mathvision,
     pope,
     realworldqa,
     robospatial,
@@ -28,7 +29,7 @@ from vigorl_lib.grounding import Box, Frame, Point
 from vigorl_lib.records import Example
 from vigorl_lib.stats import share
 
-_MODULES = (sat2, blink, robospatial, vstar, pope, gqa, ai2d, realworldqa, wemath)
+_MODULES = (sat2, blink, robospatial, vstar, pope, gqa, ai2d, realworldqa, mathvision, wemath)
 FAMILIES: dict[str, Family] = {
     family.name: family for family in (*(module.FAMILY for module in _MODULES), *screenspot.FAMILIES)
 }
