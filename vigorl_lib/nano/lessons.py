@@ -136,6 +136,12 @@ def _name(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     return f"What is at {write(spot(thing, rng))}?", f"{thing.name}.", {index}
 
 
+def _width(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
+    index = rng.choice(fresh)
+    thing = scene.things[index]
+    return f"How wide is what is at {write(spot(thing, rng))}?", f"{world.width(thing.radius)}.", {index}
+
+
 def _next(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
     start, direction = rng.choice(fresh), rng.choice(list(DIRECTIONS))
     here = scene.things[start]
@@ -242,9 +248,10 @@ LISTINGS: dict[Skill, float] = {
 QUESTIONS: dict[Skill, float] = {
     _point: 0.12,
     _name: 0.12,
-    _next: 0.36,
+    _width: 0.12,
+    _next: 0.28,
     _further_left: 0.04,
-    _larger: 0.19,
+    _larger: 0.15,
     _count: 0.02,
     _recall: 0.15,
 }
