@@ -46,6 +46,18 @@ def talks(policy, examples, mode="grounded"):
     return [prompts.conversation(example, policy.view_of(example).image, mode) for example in examples]
 
 
+def test_views_are_made_when_asked_for_and_only_the_last_are_kept(policy, examples, monkeypatch):
+    made = []
+    monkeypatch.setattr(policy, "view_of", lambda example: made.append(example.id) or policies.View(None, None))
+    views = policies.Views(policy, examples, kept=2)
+    assert len(views) == 5 and made == []
+    for index in (0, 1, 0, 2, 0, 1):
+        assert views[index] is not None
+    assert made == [examples[index].id for index in (0, 1, 2, 1)]
+    with pytest.raises(IndexError):
+        views[5]
+
+
 def test_numbers_and_marks_are_single_tokens(tokenizer):
     assert len(tokenizer) <= 1000
     assert tokenizer.tokenize("(12, 345).") == ["(", "12", ",Ġ", "34", "5", ")."]

@@ -80,6 +80,22 @@ class View:
         return images.cut_crop(self.original, self.window(coordinate, zoom), (zoom.size, zoom.size))
 
 
+class Views(Sequence[View]):
+    """The views of many examples, made when asked for; the last ones are kept, as all originals may not fit."""
+
+    def __init__(self, policy: LocalPolicy, examples: Sequence[Example], *, kept: int = 64) -> None:
+        self._count = len(examples)
+        self._view = functools.lru_cache(maxsize=kept)(lambda index: policy.view_of(examples[index]))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> View:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        return self._view(index)
+
+
 @dataclasses.dataclass(frozen=True)
 class Prompt:
     """A prompt that the model has read, and perhaps the beginning of its own message.

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from vigorl_lib import prompts, rewards
-from vigorl_lib.policy import LocalPolicy, View, Zoom, load_policy
+from vigorl_lib.policy import LocalPolicy, View, Views, Zoom, load_policy
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example
 from vigorl_lib.traces import TOOL_NAME, parse_turn
@@ -433,7 +433,7 @@ def grpo_trainer(
     """TRL's GRPOTrainer on our examples; in mode "zoom" it runs TRL's own multi-turn loop over the tool."""
     if settings.freeze_vision:
         freeze_vision(policy.model)
-    views = [policy.view_of(example) for example in examples]
+    views = Views(policy, examples)
     on_gpu = torch.cuda.is_available()
     zoom = zoom or Zoom()
     args = GRPOConfig(
