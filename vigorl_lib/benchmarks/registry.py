@@ -21,6 +21,7 @@ from vigorl_lib.benchmarks import (
     sat2,
     screenspot,
     sources,
+    visualwebarena,
     vstar,
     wemath,
 )
@@ -29,7 +30,7 @@ from vigorl_lib.grounding import Box, Frame, Point
 from vigorl_lib.records import Example
 from vigorl_lib.stats import share
 
-_MODULES = (sat2, blink, robospatial, vstar, pope, gqa, ai2d, realworldqa, mathvision, wemath)
+_MODULES = (sat2, blink, robospatial, vstar, visualwebarena, pope, gqa, ai2d, realworldqa, mathvision, wemath)
 FAMILIES: dict[str, Family] = {
     family.name: family for family in (*(module.FAMILY for module in _MODULES), *screenspot.FAMILIES)
 }
