@@ -15,6 +15,7 @@ from vigorl_lib.benchmarks import (
     blink,
     gqa,
     mathvision,
+    own,
     pope,
     realworldqa,
     robospatial,
@@ -37,30 +38,35 @@ FAMILIES: dict[str, Family] = {
 TWIN_SPLITS = ("train", "dev", "test")  # they never share a scene: the split is part of every scene's seed
 
 
+OWN = own.FAMILY
+
+
 def names() -> tuple[str, ...]:
     """The benchmarks there are."""
     return tuple(FAMILIES)
 
 
 def load(
-    name: str,
+    name: str | Path,
     source: str | Path = "twin",
     *,
-    split: str,
+    split: str = "test",
     limit: int | None = None,
     seed: int = 0,
     revision: str = "main",
 ) -> list[Example]:
     """The examples of one split; images stay encoded, and are opened one at a time by whoever needs them.
 
-    `source` is "twin" (procedural, needs `limit`; about 15 ms an item), "hub", or the path of a parquet
-    file or of a folder laid out like the hub's. From hub and path, `limit` draws a sample by `seed`. `seed`
-    also sets the twin's scenes and the order of the options. `revision` is the hub's commit: pin it where
-    figures are to be compared.
+    `name` is one of `names()`, or the path of a file in the schema of `benchmarks/own.py`. `source` is "twin"
+    (procedural, needs `limit`; about 15 ms an item), "hub", or the path of a file or of a folder laid out like the
+    hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets the twin's scenes and the order of the
+    options. `revision` is the hub's commit: pin it where figures are to be compared.
 
     Raises ValueError naming file and row on whatever is not as expected, FileNotFoundError on a missing file
     or download.
     """
+    if isinstance(name, Path) or (name not in FAMILIES and Path(name).exists()):
+        name, source = OWN.name, Path(name)
     family = _family(name)
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1, or None for all rows")
@@ -177,6 +183,8 @@ def _example(family: Family, row: Mapping[str, Any], id: str, seed: int, where: 
 
 
 def _family(name: str) -> Family:
+    if name == OWN.name:
+        return OWN
     if name not in FAMILIES:
-        raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(FAMILIES)}, or the path of a file of your own")
     return FAMILIES[name]

@@ -61,7 +61,8 @@ def rows_of(
     if family.read is None:
         yield from _parquet_rows(family, source, split, limit=limit, seed=seed, counts=counts)
         return
-    _pattern(family.hub, split)
+    if family.hub.files:
+        _pattern(family.hub, split)
     rows = list(family.read(source))
     _expect(len(rows), counts, source)
     chosen = _chosen(len(rows), limit, seed)

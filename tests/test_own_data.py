@@ -1,0 +1,129 @@
+"""Anyone's own questions: one schema, in JSON lines, parquet or a folder, with images of all kinds."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from vigorl_lib import images
+from vigorl_lib.benchmarks import registry as benchmarks
+
+ROWS = [
+    {"id": "choice", "image": "a.png", "question": "What is it?", "options": ["cat", "dog"], "answer": "dog"},
+    {"id": "free", "images": ["a.png", "a.png"], "question": "What is it?", "answer": "a dog", "kind": "pets"},
+    {"id": "box", "image": "a.png", "question": "Where is it?", "box": [10, 10, 30, 20]},
+    {"id": "polygon", "image": "a.png", "question": "Where is room?", "polygon": [[0, 0], [40, 0], [0, 40]]},
+    {"id": "action", "file_name": "a.png", "question": "OBJECTIVE: go on", "action": "click [12]"},
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Image.new("RGB", (100, 50)).save(tmp_path / "a.png")
+    return tmp_path
+
+
+def write(folder, rows, name="questions.jsonl"):
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_every_sort_of_answer_is_loaded_and_graded(folder):
+    found = {example.id: example for example in benchmarks.load(write(folder, ROWS))}
+    assert list(found) == [row["id"] for row in ROWS]
+    assert [example.kind for example in found.values()] == ["answer", "pets", "box", "polygon", "action"]
+    assert found["box"].box == (10, 10, 30, 20) and found["box"].size == (100, 50)
+    assert all(images.open_image(example.images[0]).size == (100, 50) for example in found.values())
+    for id, right, wrong in [
+        ("choice", "dog", "cat"),
+        ("free", "Dog.", "cat"),
+        ("box", "(15, 15)", "(5, 5)"),
+        ("polygon", "(5, 5)", "(39, 39)"),
+        ("action", "click [12]", "click [1]"),
+    ]:
+        for said, score in ((right, 1), (wrong, 0)):
+            assert benchmarks.grade("own", f"<think>.</think><answer>{said}</answer>", found[id]).score == score
+    for id, said in [("choice", "dogs"), ("free", "a dog"), ("box", "15, 15"), ("action", "click 1")]:
+        assert benchmarks.grade("own", f"<think>.</think><answer>{said}</answer>", found[id], "vigorl").score == 1
+    with pytest.raises(ValueError, match="no judge for polygons"):
+        benchmarks.grade("own", "(1, 2)", found["polygon"], "vigorl")
+
+
+def test_the_ways_to_store_rows_agree(folder):
+    rows = [{**row, "image": "a.png"} for row in ROWS[:1]]
+    lines = benchmarks.load(str(write(folder, rows)))
+    write(folder, rows, "metadata.jsonl")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "q.parquet")
+    assert lines == benchmarks.load(folder) == benchmarks.load(folder / "q.parquet")
+    encoded = [{**row, "image": {"bytes": (folder / "a.png").read_bytes(), "path": None}} for row in rows]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(encoded), folder / "q.parquet")
+    assert images.open_image(benchmarks.load(folder / "q.parquet")[0].images[0]).size == (100, 50)
+
+
+def test_a_limit_draws_a_sample(folder):
+    path = write(folder, [{**ROWS[0], "id": str(number)} for number in range(30)])
+    few, more = ({example.id for example in benchmarks.load(path, limit=limit)} for limit in (5, 9))
+    assert len(few) == 5 and few < more
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answer": None}, "exactly one of answer, box, polygon, action, not none"),
+        ({"box": [1, 2, 3, 4]}, "not answer and box"),
+        ({"answer": "bird"}, "not one of the options"),
+        ({"image": None}, "one of the columns images"),
+        ({"image": None, "images": ["a.png"] * 3}, "one or two images"),
+        ({"question": ""}, "'question' must hold text"),
+        ({"id": None}, "'id' must hold text"),
+        ({"options": ["dog"]}, "two or more texts"),
+        ({"kind": "action"}, "does not go with"),
+        ({"answer": None, "options": None, "action": "buy"}, "not one such as"),
+        ({"answer": None, "options": None, "box": [10, 10, 20, 5]}, "inside out"),
+        ({"answer": None, "options": None, "box": [10, 10, 200, 50]}, "leaves the image"),
+        ({"answer": None, "options": None, "polygon": [[0, 0], [1, 1]]}, "three or more corners"),
+        ({"answer": None, "options": None, "polygon": "no"}, "must hold points"),
+        ({"answer": None, "options": None, "box": [0, 0, 5, 5], "image": "none.png"}, "no such image"),
+    ],
+)
+def test_a_bad_row_is_named(folder, change, message):
+    path = write(folder, [ROWS[0], ROWS[0] | {"id": "second"} | change])
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"(?s)(questions.jsonl, row 1|none.png).*{message}"):
+        benchmarks.load(path)
+
+
+def test_a_bad_file_is_named(folder):
+    with pytest.raises(ValueError, match="row 1: the id 'choice' is also that of row 0"):
+        benchmarks.load(write(folder, [ROWS[0], ROWS[0]]))
+    for text, message in [("{", "row 0: not a JSON line"), ("[1]", "row 0: not a JSON object")]:
+        (folder / "bad.jsonl").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            benchmarks.load(folder / "bad.jsonl")
+    with pytest.raises(FileNotFoundError, match="metadata.jsonl"):
+        benchmarks.load(folder)
+    (folder / "q.csv").write_text("id")
+    with pytest.raises(ValueError, match=r"not a \.jsonl or \.parquet file"):
+        benchmarks.load(folder / "q.csv")
+    with pytest.raises(ValueError, match="or the path of a file of your own"):
+        benchmarks.load("no/such/file.jsonl")
+
+
+def test_images_of_all_kinds(folder):
+    """A large image, one on its side (EXIF), one with a palette, one in 16 bit grey: boxes are upright pixels."""
+    noise = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise).save(folder / "large.jpg", quality=60)
+    Image.fromarray(noise).save(folder / "turned.jpg", quality=60, exif=exif)
+    Image.fromarray(noise[:200, :300]).quantize(16).save(folder / "palette.png")
+    Image.fromarray(noise[:50, :80, 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    sizes = {"large.jpg": (2000, 1500), "turned.jpg": (1500, 2000), "palette.png": (300, 200), "deep.png": (80, 50)}
+    rows = [{"id": name, "image": name, "question": "Where?", "box": [0, 0, *size]} for name, size in sizes.items()]
+    for example in benchmarks.load(write(folder, rows)):
+        assert images.open_image(example.images[0]).size == example.size == sizes[example.id]
