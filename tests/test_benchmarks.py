@@ -152,6 +152,26 @@ def test_options_are_shuffled_by_seed_and_id():
     assert all(abs(count / 600 - 1 / 3) < 0.07 for count in Counter(shown).values())
 
 
+def test_circular_orders_show_every_option_at_every_place(tmp_path):
+    path = write(tmp_path / "SAT_test.parquet", sat_rows(4), SAT_SCHEMA)
+    found = benchmarks.load("sat2", path, split="test", circular=True)
+    assert len(found) == 4 * 3 and len({example.id for example in found}) == 12
+    for start in range(0, 12, 3):
+        group = found[start : start + 3]
+        assert len({example.group for example in group}) == 1
+        assert all(len(set(shown)) == 3 for shown in zip(*(example.options for example in group), strict=True))
+    replies = ["<answer>A</answer>"] * 6 + [f"<answer>{example.answer}</answer>" for example in found[6:]]
+    grades = [benchmarks.grade("sat2", reply, example) for reply, example in zip(replies, found, strict=True)]
+    figures = benchmarks.aggregate("sat2", grades)["circular"]
+    assert figures["mean"]["value"] == pytest.approx((1 / 3 + 1 / 3 + 1 + 1) / 4)
+    assert figures["all"]["value"] == 0.5 and figures["all"]["n"] == 4
+    assert "circular" not in benchmarks.aggregate("sat2", grades[::3])
+    with pytest.raises(ValueError, match="not asked in circular orders"):
+        benchmarks.load("vstar", split="test", limit=1, circular=True)
+    twins = benchmarks.load("sat2", split="test", limit=2, circular=True)
+    assert len({example.group for example in twins}) == 2 and all(example.truth for example in twins)
+
+
 def test_a_limit_draws_a_sample_that_grows_and_keeps_the_stored_order(tmp_path):
     path = write(tmp_path / "SAT_val.parquet", sat_rows(50), SAT_SCHEMA)
 

@@ -65,6 +65,7 @@ class Family:
     graders  protocol -> grader
     twin     (random numbers, running number) -> a procedural row of the same columns, and its ground truth
     figures  grades -> what the benchmark reports besides accuracies, as plain JSON values
+    circular (row, id of the question) -> one record for each rotation of the stored options, of one `group`
     read     (folder or file) -> (file, number, row) of data that is not stored as parquet
     """
 
@@ -75,4 +76,5 @@ class Family:
     graders: Mapping[Protocol, Callable[[Reply, Example], Grade]]
     twin: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
     figures: Callable[[Sequence[Grade]], dict[str, Any]] | None = None
+    circular: Callable[[Row, str], list[Example]] | None = None
     read: Callable[[Path], Iterator[tuple[Path, int, Row]]] | None = None

@@ -54,6 +54,7 @@ def load(
     limit: int | None = None,
     seed: int = 0,
     revision: str = "main",
+    circular: bool = False,
 ) -> list[Example]:
     """The examples of one split; images stay encoded, and are opened one at a time by whoever needs them.
 
@@ -61,6 +62,8 @@ def load(
     (procedural, needs `limit`; about 15 ms an item), "hub", or the path of a file or of a folder laid out like the
     hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets the twin's scenes and the order of the
     options. `revision` is the hub's commit: pin it where figures are to be compared.
+
+    `circular` asks each question in every rotation of its options (SAT), a group of examples in place of one.
 
     Raises ValueError naming file and row on whatever is not as expected, FileNotFoundError on a missing file
     or download.
@@ -70,19 +73,24 @@ def load(
     family = _family(name)
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1, or None for all rows")
+    if circular and family.circular is None:
+        raise ValueError(f"{name!r} is not asked in circular orders; leave circular out")
     if source == "twin":
-        return list(_twins(family, split, limit, seed))
+        return list(_twins(family, split, limit, seed, circular))
     folder = sources.download(family.hub, split, revision) if source == "hub" else Path(source)
     counts = family.hub.rows.get(split, ()) if source == "hub" else ()
     rows = sources.rows_of(family, folder, split, limit=limit, seed=seed, counts=counts)
     return [
-        _example(family, row, f"{name}-{split}-{number}", seed, f"{path}, row {number}") for path, number, row in rows
+        example
+        for path, number, row in rows
+        for example in _examples(family, row, f"{name}-{split}-{number}", seed, f"{path}, row {number}", circular)
     ]
 
 
 def from_row(name: str, row: Mapping[str, Any], *, id: str = "row", seed: int = 0) -> Example:
     """One raw row of the hub's schema as a record. Raises ValueError saying what differs."""
-    return _example(_family(name), row, id, seed, f"{name}, {id}")
+    (example,) = _examples(_family(name), row, id, seed, f"{name}, {id}", circular=False)
+    return example
 
 
 def grade(
@@ -161,7 +169,7 @@ def _in_frame(example: Example, frame: Frame) -> Example:
     return dataclasses.replace(example, polygon=polygon, box=(box.left, box.top, box.right, box.bottom))
 
 
-def _twins(family: Family, split: str, limit: int | None, seed: int) -> Iterator[Example]:
+def _twins(family: Family, split: str, limit: int | None, seed: int, circular: bool) -> Iterator[Example]:
     if family.twin is None:
         raise ValueError(f'{family.name!r} has no twin yet; give "hub" or the path of its rows as the source')
     if split not in TWIN_SPLITS:
@@ -172,12 +180,14 @@ def _twins(family: Family, split: str, limit: int | None, seed: int) -> Iterator
         rng = random.Random(sources.digest(f"{family.name}/{split}/{seed}/{number}"))
         row, truth = family.twin(rng, number)
         id = f"{family.name}-twin-{split}-s{seed}-{number}"
-        yield dataclasses.replace(_example(family, row, id, seed, id), truth=truth)
+        for example in _examples(family, row, id, seed, id, circular):
+            yield dataclasses.replace(example, truth=truth)
 
 
-def _example(family: Family, row: Mapping[str, Any], id: str, seed: int, where: str) -> Example:
+def _examples(family: Family, row: Mapping[str, Any], id: str, seed: int, where: str, circular: bool) -> list[Example]:
     try:
-        return family.example(sources.checked(row, family.columns), id, seed)
+        row = sources.checked(row, family.columns)
+        return family.circular(row, id) if circular else [family.example(row, id, seed)]
     except ValueError as error:
         raise ValueError(f"{where}: {error}; leave the row out, or correct it") from error
 

@@ -12,7 +12,8 @@ part of the id: `…-p10` shows the stored options 1 and 0. `Example.group` is t
 blank-separated word must be the right letter, in any case. Its mapping of option texts to letters never
 acts (it looks for `A. text` in the question, where no options are) and is left out, so an option's *text*
 counts as wrong. lmms-eval reads the whole reply; here a reply with tags is read by its last `<answer>`.
-The real `test` split is published with circular orders (every order of the options): not here yet.
+The real `test` split is published with circular orders; whether a question then counts by its mean or only if right in
+every order is not said, so `figures` has both.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import random
 import re
 import string
+from collections.abc import Sequence
 from typing import Any
 
 from vigorl_lib.answers import letter, right_option
@@ -29,19 +31,31 @@ from vigorl_lib.benchmarks.sources import digest, encoded_image, text_cell, text
 from vigorl_lib.nano import twins
 from vigorl_lib.prompts import options_as_text
 from vigorl_lib.records import Example
+from vigorl_lib.stats import share
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def example(row: Row, id: str, seed: int) -> Example:
     """The record of one row; images stay encoded. Raises ValueError on a row that cannot be asked."""
+    options = text_list(row, "answers")
+    order = random.Random(digest(f"{seed}/{id}")).sample(range(len(options)), len(options))
+    return _ordered(row, id, order)
+
+
+def circular(row: Row, id: str) -> list[Example]:
+    """The row once for each rotation of the stored options, so that every option stands at every place once."""
+    places = range(len(text_list(row, "answers")))
+    return [_ordered(row, id, [*places[start:], *places[:start]]) for start in places]
+
+
+def _ordered(row: Row, id: str, order: Sequence[int]) -> Example:
     images, options = row["image_bytes"], text_list(row, "answers")
     if not isinstance(images, list) or not 1 <= len(images) <= 2:
         raise ValueError("column 'image_bytes' must be a list of one or two images")
     answer = text_cell(row, "correct_answer")
     if answer not in options:
         raise ValueError(f"the correct answer {answer!r} is not among the options {options}")
-    order = random.Random(digest(f"{seed}/{id}")).sample(range(len(options)), len(options))
     shown = tuple(options[place] for place in order)
     return Example(
         id=f"{id}-p{''.join(map(str, order))}",
@@ -70,6 +84,17 @@ def official(reply: Reply, example: Example) -> Grade:
     return verdict(word.lower() == letter(right_option(example)).lower(), word)
 
 
+def figures(grades: Sequence[Grade]) -> dict[str, Any]:
+    """Of circular orders: `mean` over each question's orders, and the share of questions right in `all` of them."""
+    groups: dict[str | None, list[float]] = {}
+    for grade in grades:
+        groups.setdefault(grade.group, []).append(grade.score)
+    if len(groups) == len(grades):
+        return {}
+    means = [sum(scores) / len(scores) for scores in groups.values()]
+    return {"circular": {"mean": share(means), "all": share(mean == 1 for mean in means)}}
+
+
 FAMILY = Family(
     name="sat2",
     columns=("image_bytes", "question", "answers", "question_type", "correct_answer"),
@@ -80,5 +105,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    circular=circular,
+    figures=figures,
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},
 )
