@@ -30,6 +30,7 @@ from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_point, released_answer, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
 from vigorl_lib.images import ZipMember, image_size
+from vigorl_lib.nano import gui
 from vigorl_lib.prompts import clean_user_text
 from vigorl_lib.records import Example
 from vigorl_lib.stats import mean_of_shares, share
@@ -56,7 +57,8 @@ def pixel_box(
     a, b, c, d = map(float, stored)
     width, height = size
     if convention == "shares":
-        box = a * width, b * height, c * width, d * height
+        # Shares of whole pixels are such pixels again: without rounding a border would not be on the border.
+        box = tuple(round(share * side, 6) for share, side in zip((a, b, c, d), (width, height) * 2, strict=True))
     else:
         box = (a, b, a + c, b + d) if convention == "xywh" else (a, b, c, d)
     left, top, right, bottom = box
@@ -198,6 +200,7 @@ FAMILIES = (
         "shares",
         Hub(("rootsautomation/ScreenSpot",), {"test": "data/test-*.parquet"}, {"test": (1272,)}),
         ("image", "bbox", "instruction", "data_type", "data_source"),
+        twin=lambda rng, number: gui.screenspot(rng, convention="shares"),
     ),
     _family(
         "screenspot_v2",
@@ -205,6 +208,7 @@ FAMILIES = (
         Hub(("OS-Copilot/ScreenSpot-v2",), {"test": "screenspot*"}, {"test": (1272,)}),
         ("image", "bbox", "instruction", "data_type", "data_source"),
         read=read_zip,
+        twin=lambda rng, number: gui.screenspot(rng, convention="xywh"),
     ),
     _family(
         "screenspot_pro",
@@ -212,5 +216,6 @@ FAMILIES = (
         Hub(("likaixin/ScreenSpot-Pro",), {"test": "*/*"}, {"test": (1581,)}),
         ("image", "bbox", "img_size", "instruction", "application", "group", "ui_type"),
         read=read_files,
+        twin=lambda rng, number: gui.screenspot_pro(rng),
     ),
 )
