@@ -6,7 +6,6 @@ import dataclasses
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from vigorl_lib.benchmarks import (
     wemath,
 )
 from vigorl_lib.benchmarks.family import Family, Grade, Protocol, Reply
-from vigorl_lib.grounding import Box, Frame, Point
+from vigorl_lib.grounding import Frame
 from vigorl_lib.records import Example
 from vigorl_lib.stats import share
 
@@ -158,15 +157,16 @@ def _in_frame(example: Example, frame: Frame) -> Example:
     """The example with its place in pixels of `frame` instead of `original` pixels."""
     if not example.box and not example.polygon:
         return example
-    original = Frame.original(*example.size)
-    if frame.window != original.window:
+    width, height = example.size
+    if frame.window != (0, 0, width, height):
         raise ValueError(f"example {example.id!r}: the frame {frame.name!r} does not show its whole picture")
-    corners = (Point(Fraction(x), Fraction(y), original).to(frame) for x, y in example.polygon)
-    polygon = tuple((float(corner.x), float(corner.y)) for corner in corners)
-    if not example.box:
-        return dataclasses.replace(example, polygon=polygon)
-    box = Box(*map(Fraction, example.box), original).to(frame)
-    return dataclasses.replace(example, polygon=polygon, box=(box.left, box.top, box.right, box.bottom))
+    # Exact where the result is a whole number, so that a point on a border stays on it.
+    polygon = tuple((x * frame.width / width, y * frame.height / height) for x, y in example.polygon)
+    box = example.box and tuple(
+        side * length / whole
+        for side, length, whole in zip(example.box, (frame.width, frame.height) * 2, (width, height) * 2, strict=True)
+    )
+    return dataclasses.replace(example, polygon=polygon, box=box)
 
 
 def _twins(family: Family, split: str, limit: int | None, seed: int, circular: bool) -> Iterator[Example]:
