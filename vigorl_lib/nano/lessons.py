@@ -18,13 +18,14 @@ from PIL import Image
 
 from vigorl_lib import prompts
 from vigorl_lib.nano import twins, world
-from vigorl_lib.nano.world import CROP_OFFSET, DIRECTIONS, NAMES, SIDE, VIEW_SIDE, Scene, Thing
+from vigorl_lib.nano.world import COLOURS, CROP_OFFSET, DIRECTIONS, NAMES, SIDE, VIEW_SIDE, Scene, Thing
 from vigorl_lib.traces import render_answer, render_call, render_single
 
 LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.30, 0.24, 0.38  # of the conversations; the rest look at crops
 # How far a narration heeds the question: it begins with the thing that is named there, a move takes the direction
 # that is given for it, and it goes on for as many moves as are asked; else it begins, moves and ends anywhere, early.
 START_FROM_QUESTION, FOLLOW, FINISH = 0.85, 0.9, 0.2
+ALIKE = 0.5  # of the pictures of skills: few colours, since a shape is otherwise found by its colour, not its place
 SUB_GOAL, CHECK, WAIT = 0.1, 0.06, 0.06  # rates of these phrases in narrations
 COMPARE = 0.3  # of the moves between things of different size: "first below: green circle (x, y), larger."
 PLACE_WORD = 0.5  # an ungrounded narration says where in words, such as "top left"
@@ -257,16 +258,21 @@ QUESTIONS: dict[Skill, float] = {
 }
 
 
-def skill_scene(rng: random.Random, most: int) -> Scene:
-    """One to `most` things whose names come from a few, so that names repeat; full pictures are likelier."""
+def skill_scene(rng: random.Random, most: int, *, alike: float = 0.0) -> Scene:
+    """One to `most` things whose names come from a few, so that names repeat; full pictures are likelier.
+
+    At the rate `alike` the names have two colours at most: then a colour does not say which shape goes with it.
+    """
     count = max(rng.randint(1, most), rng.randint(1, most))
-    names = rng.sample(NAMES, rng.randint(max(1, count - 3), count))
+    palette = rng.sample(list(COLOURS), 2) if rng.random() < alike else list(COLOURS)
+    offered = [name for name in NAMES if name.split()[0] in palette]
+    names = rng.sample(offered, min(rng.randint(max(1, count - 3), count), len(offered)))
     return world.make_scene(rng, names=[*names, *(rng.choice(names) for _ in range(count - len(names)))])
 
 
 def skill_conversation(rng: random.Random, most: int, skills: dict[Skill, float]) -> list[dict[str, Any]]:
     """Questions from `skills` about one picture, as chat messages, until every thing is named."""
-    scene = skill_scene(rng, most)
+    scene = skill_scene(rng, most, alike=ALIKE)
     fresh = list(range(len(scene.things)))
     messages: list[dict[str, Any]] = []
     while fresh:
