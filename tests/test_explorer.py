@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from vigorl_lib import explorer
+from vigorl_lib.answers import is_right
 from vigorl_lib.grounding import Frame
-from vigorl_lib.search.mcts import SearchSettings, select, ucb
+from vigorl_lib.records import Example, Proposal
+from vigorl_lib.search.mcts import SearchSettings, search, select, ucb
 from vigorl_lib.search.tree import Node, Rollout, Tree, node_at
 
 HOSTILE = [
@@ -90,7 +92,8 @@ def test_the_page_holds_the_tree():
     )
     assert (data["rejected"], data["unanswered"]) == (1, 2)
     assert root["children"] == [1, 2] and first["parent"] == 0 and root["parent"] is None
-    assert (first["visits"], first["value"], first["rejected"]) == (4, 0.5, 1)
+    (state,) = data["states"]  # made by hand: no search leads to it, so there is nothing to slide through
+    assert (state[2]["visits"], state[2]["value"], first["rejected"]) == (4, 0.5, 1)
     assert (right["terminal"], right["answer"], len(right["rollouts"])) == (True, "bowl", 2)
     assert (second["depth"], second["row"], first["row"]) == (1, 0, 1.5)
     assert data["most_visited"] == 3
@@ -101,18 +104,37 @@ def test_the_page_holds_the_tree():
 def test_scores_are_those_of_the_search(settings):
     tree = a_tree()
     data = data_of(explorer.tree_html(tree, settings=settings))
-    root = data["nodes"][0]
+    root = data["states"][-1][0]
     scores = [ucb(tree.root, child, settings) for child in tree.root.children]
     assert root["scores"] == [f"{score:.2f}" for score in scores]
     assert root["chosen"] == scores.index(max(scores))
-    assert data["nodes"][data["next"]]["text"] == node_at(tree.root, select(tree.root, settings)).text
+    assert data["nodes"][data["next"][-1]]["text"] == node_at(tree.root, select(tree.root, settings)).text
     assert data["formula"].startswith(f"value + {settings.exploration:g} · √(")
 
 
 def test_an_unvisited_child_has_an_endless_score():
     root = Node("q", value=1.0, visit_count=1, children=(Node("a"),), revisits=1)
     data = data_of(explorer.tree_html(Tree("t", "q", "a", root, 1, 1, 1), settings=SearchSettings(ucb="paper")))
-    assert data["nodes"][0]["scores"] == ["∞"]
+    assert data["states"][-1][0]["scores"] == ["∞"]
+
+
+def test_every_simulation_of_a_search_can_be_seen():
+    def policy(requests):
+        return [
+            Proposal(f"Step {r.seed} ({r.seed % 50}, 3).", "cup" if len(r.steps) > 1 else None, 1) for r in requests
+        ]
+
+    item = Example("e", "sat2", "kind", "Which?", ("cup", "bowl"), "cup", ())
+    settings = SearchSettings(simulations=4, children=2, rollouts=1, max_depth=3)
+    (tree,) = search([item], policy, is_right, settings, seed=0, batch_size=8, trees_in_flight=1)
+    data = data_of(explorer.tree_html(tree, settings=settings))
+    assert len(data["states"]) == len(data["next"]) == 5
+    for simulation, state in enumerate(data["states"]):
+        born = [node["simulation"] for node in data["nodes"]]
+        assert [facts is not None for facts in state] == [birth <= simulation for birth in born]
+        assert state[data["next"][simulation]] is not None
+    assert [state[0]["visits"] for state in data["states"]] == [0, 2, 4, 6, 8]
+    assert data["states"][-1][0]["value"] == tree.root.value
 
 
 def test_points_are_parts_of_the_image():
@@ -181,7 +203,7 @@ def test_the_same_tree_gives_the_same_page():
 
 def test_a_tree_of_one_node_is_a_page():
     data = data_of(explorer.tree_html(Tree("t", "q", "a", Node("q"), 1, 0, 0)))
-    assert len(data["nodes"]) == 1 and data["most_visited"] == data["next"] == 0
+    assert len(data["nodes"]) == 1 and data["most_visited"] == data["next"][-1] == 0
 
 
 def test_show_is_a_closed_frame():

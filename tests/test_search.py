@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from vigorl_lib.records import Example, Proposal, StepRequest
 from vigorl_lib.search import mcts
 from vigorl_lib.search.mcts import SearchSettings
-from vigorl_lib.search.tree import Node, Rollout, Tree, check_visits, node_at, nodes_along, steps_along
+from vigorl_lib.search.tree import Node, Rollout, Tree, check_visits, node_at, nodes_along, steps_along, walk
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_SETTINGS = SearchSettings(simulations=5, children=2, rollouts=2, max_depth=3, rollout_steps=2)
@@ -291,6 +291,23 @@ def test_what_holds_for_every_tree(seed: int, settings: SearchSettings):
             assert len(steps_along(tree.root, path)) + len(rollout.steps) <= settings.max_depth
             assert rollout.reward == (0.0 if rollout.answer is None else judge(TINY[0], rollout.answer))
             assert rollout.forced or rollout.answer is not None
+
+
+def test_a_search_can_be_watched_again_from_its_tree():
+    for seed, item in enumerate(TINY):
+        for settings in (SMALL, SearchSettings(simulations=12, children=2, rollouts=1, max_depth=3, ucb="paper")):
+            tree = grown(item, settings, seed)
+            roots = mcts.history(tree, settings)
+            assert len(roots) == settings.simulations + 1 and roots[-1] == tree.root
+            for simulation, root in enumerate(roots):
+                shorter = grown(item, dataclasses.replace(settings, simulations=simulation or 1), seed).root
+                if simulation:
+                    assert [path for path, _ in walk(root)] == [path for path, _ in walk(shorter)]
+                    assert [(n.value, n.visit_count, n.revisits) for _, n in walk(root)] == [
+                        (n.value, n.visit_count, n.revisits) for _, n in walk(shorter)
+                    ]
+    with pytest.raises(ValueError, match="was not grown with"):
+        mcts.history(tree, dataclasses.replace(settings, exploration=0.0))
 
 
 @pytest.mark.parametrize("item", TINY, ids=lambda item: item.id)

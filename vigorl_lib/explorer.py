@@ -21,8 +21,8 @@ import matplotlib as mpl
 from vigorl_lib.figures import data_url, most_visited_path, tree_layout
 from vigorl_lib.grounding import Frame
 from vigorl_lib.images import open_image
-from vigorl_lib.search.mcts import SearchSettings, select, ucb
-from vigorl_lib.search.tree import Node, Tree
+from vigorl_lib.search.mcts import SearchSettings, history, select, ucb
+from vigorl_lib.search.tree import Node, Tree, walk
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -42,8 +42,8 @@ def tree_html(
 
     `image` is a path or the encoded file of the example's image (its pixels are the `original` frame), and
     `frame` is the one that the policy writes its points in. `settings` are those that the tree was grown
-    with (default: `SearchSettings()`): the selection scores come from them. The same arguments always give
-    the same text.
+    with (default: `SearchSettings()`): the selection scores come from them, and the slider over simulations, which a
+    tree that was grown otherwise does not get. The same arguments always give the same text.
 
     Raises ValueError where there is an image without a frame, or one that does not cover the image.
     """
@@ -58,9 +58,10 @@ def tree_html(
             "parent": numbers[path[:-1]] if path else None,
             "children": [numbers[(*path, index)] for index in range(len(node.children))],
         }
-        look = {"depth": depth, "row": row, "colour": _shade(node.value), "dark": node.value < 0.6}
         points = [_place(*point, frame) for point in node.points] if picture else []
-        nodes.append({**_facts(node, settings), **family, **look, "points": points})
+        nodes.append({**_facts(node), **family, "depth": depth, "row": row, "points": points})
+    roots = _roots(tree, settings)
+    states = [dict(walk(root)) for root in roots]
     data = {
         **{key: vars(tree)[key] for key in ("id", "question", "answer", "simulations", "calls", "tokens")},
         "rejected": tree.rejected,
@@ -69,8 +70,9 @@ def tree_html(
         "shades": [_shade(k / 8) for k in range(9)],
         "formula": _formula(settings),
         "most_visited": numbers[most_visited_path(tree.root)],
-        "next": numbers[select(tree.root, settings)],
+        "next": [numbers[select(root, settings)] for root in roots],
         "nodes": nodes,
+        "states": [[_state(state[path], settings) if path in state else None for path in numbers] for state in states],
     }
     template = TEMPLATE.read_text(encoding="utf-8")
     parts = {
@@ -93,21 +95,37 @@ def show(page: str, height: int = 760) -> HTML:
     )
 
 
-def _facts(node: Node, settings: SearchSettings) -> dict[str, Any]:
-    """What the page says about a node, with the selection scores of its children."""
-    scores = [ucb(node, child, settings) for child in node.children]
+def _roots(tree: Tree, settings: SearchSettings) -> list[Node]:
+    """The root after each simulation; only the last one of a tree that was grown with other settings."""
+    try:
+        return history(tree, settings)
+    except ValueError:  # a page of the end is still a page, and it has no slider
+        return [tree.root]
+
+
+def _facts(node: Node) -> dict[str, Any]:
+    """What the page says about a node at any time."""
     return {
         "text": node.text,
         "terminal": node.terminal,
         "answer": node.answer,
+        "simulation": node.simulation,
+        "rejected": node.rejected,
+        "rollouts": [vars(rollout) for rollout in node.rollouts],
+    }
+
+
+def _state(node: Node, settings: SearchSettings) -> dict[str, Any]:
+    """What the page says about a node after some simulation, with the selection scores of its children."""
+    scores = [ucb(node, child, settings) for child in node.children]
+    return {
         "value": node.value,
         "visits": node.visit_count,
-        "simulation": node.simulation,
         "revisits": node.revisits,
-        "rejected": node.rejected,
+        "colour": _shade(node.value),
+        "dark": node.value < 0.6,
         "scores": [f"{score:.2f}" if math.isfinite(score) else "∞" for score in scores],
         "chosen": scores.index(max(scores)) if scores else None,
-        "rollouts": [vars(rollout) for rollout in node.rollouts],
     }
 
 

@@ -234,6 +234,32 @@ def grow(example: Example, judge: Judge, settings: SearchSettings, seed: int) ->
     return Tree(example.id, example.question, example.answer, root, settings.simulations, calls, tokens)
 
 
+def history(tree: Tree, settings: SearchSettings) -> list[Node]:
+    """The root as it was after each simulation, from 0 (nothing yet) to the end: the search once more, without policy.
+
+    Selection follows from values and visits alone, and every node says which simulation added it. What was `rejected`
+    is not told apart by simulation: a node has all of it from the beginning. Raises ValueError where the tree was not
+    grown with these settings.
+    """
+    roots = [dataclasses.replace(tree.root, value=0.0, visit_count=0, children=(), rollouts=(), revisits=0)]
+    for simulation in range(1, tree.simulations + 1):
+        path = select(roots[-1], settings)
+        found = [child for child in node_at(tree.root, path).children if child.simulation == simulation]
+        root, value = roots[-1], node_at(roots[-1], path).value
+        bare = [dataclasses.replace(child, value=0.0, visit_count=0, children=(), revisits=0) for child in found]
+        root = replace_at(root, path, children=tuple(bare)) if found else root
+        for index, child in enumerate(found):
+            for rollout in child.rollouts:
+                root = backup(root, (*path, index), rollout.reward)
+        if not found:
+            root = replace_at(root, path, revisits=node_at(root, path).revisits + 1)
+            root = backup(root, path, value)
+        roots.append(root)
+    if roots[-1] != tree.root:
+        raise ValueError(f"tree {tree.id!r} was not grown with {settings}; give the settings of its search")
+    return roots
+
+
 def drive(asking: Asking[Result], policy: Policy) -> Result:
     """Run one generator (`simulate`, `grow`) to its end; each of its batches is one policy call."""
     proposals = None
