@@ -1,4 +1,4 @@
-"""The benchmarks without a twin: rows of the hub's schema become records, and each grader's edges, one by one."""
+"""Benchmarks beside SAT and V*: rows of the hub's schema become records, and each grader's edges, one by one."""
 
 from __future__ import annotations
 
@@ -242,8 +242,8 @@ def test_a_hub_copy_of_another_length_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_benchmark_without_a_twin_says_so():
-    with pytest.raises(ValueError, match="'ai2d' has no twin yet"):
-        benchmarks.load("ai2d", split="test", limit=1)
+    with pytest.raises(ValueError, match="'visualwebarena' has no twin yet"):
+        benchmarks.load("visualwebarena", split="test", limit=1)
 
 
 # Graders by letter and word. The right answer: blink B "the chair", ai2d B "hare", wemath B "4 cm", realworldqa B

@@ -15,13 +15,16 @@ last words, then for an option's text, and then asks a judge.
 
 from __future__ import annotations
 
+import random
 import re
 import string
+from typing import Any
 
 from vigorl_lib.answers import letter, right_option
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_letter, released_choice, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell, text_list
+from vigorl_lib.nano import diagrams
 from vigorl_lib.prompts import options_as_letters
 from vigorl_lib.records import Example
 
@@ -45,6 +48,12 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
+def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth."""
+    question = diagrams.ai2d(rng, diagrams.AI2D[number % len(diagrams.AI2D)])
+    return diagrams.ai2d_row(question), question.truth
+
+
 def official(reply: Reply, example: Example) -> Grade:
     """lmms-eval's reading of a reply; see the module's text."""
     text = answer_span(reply)
@@ -64,5 +73,6 @@ FAMILY = Family(
         rows={"test": (3088,)},
     ),
     example=example,
+    twin=twin,
     graders={"official": official, "vigorl": released_choice, "clean": clean_letter},
 )

@@ -15,6 +15,7 @@ lmms-eval takes the first letter of the reply ("The answer is B" is T), VLMEvalK
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from vigorl_lib.answers import letter, right_option
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_choice, released_choice, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell, text_list
+from vigorl_lib.nano import blink as miniature
 from vigorl_lib.prompts import options_as_text
 from vigorl_lib.records import Example
 from vigorl_lib.stats import mean_of_shares, share
@@ -71,6 +73,12 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
+def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth."""
+    question = miniature.TASKS[TASKS[number % len(TASKS)]](rng)
+    return miniature.blink_row(question), question.truth
+
+
 def official(reply: Reply, example: Example) -> Grade:
     """BLINK's own reading of a reply; see the module's text."""
     text = answer_span(reply)
@@ -108,6 +116,7 @@ FAMILY = Family(
         rows={"val": (1901,)},
     ),
     example=example,
+    twin=twin,
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},
     figures=figures,
 )

@@ -64,6 +64,7 @@ class Family:
     example  (row, id of the question, seed of the option order) -> record; raises ValueError on a bad row
     graders  protocol -> grader
     twin     (random numbers, running number) -> a procedural row of the same columns, and its ground truth
+    block    how many of the twin's rows in a row share their random numbers: those that are about one problem
     figures  grades -> what the benchmark reports besides accuracies, as plain JSON values
     circular (row, id of the question) -> one record for each rotation of the stored options, of one `group`
     read     (folder or file) -> (file, number, row) of data that is not stored as parquet
@@ -75,6 +76,7 @@ class Family:
     example: Callable[[Row, str, int], Example]
     graders: Mapping[Protocol, Callable[[Reply, Example], Grade]]
     twin: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
+    block: int = 1
     figures: Callable[[Sequence[Grade]], dict[str, Any]] | None = None
     circular: Callable[[Row, str], list[Example]] | None = None
     read: Callable[[Path], Iterator[tuple[Path, int, Row]]] | None = None

@@ -10,9 +10,13 @@ outer blanks and a leading article.
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_text, released_choice, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
+from vigorl_lib.nano import general
 from vigorl_lib.prompts import clean_user_text
 from vigorl_lib.records import Example
 
@@ -37,6 +41,12 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
+def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth."""
+    question = general.gqa(rng, general.GQA[number % len(general.GQA)])
+    return general.gqa_row(question, number), question.truth
+
+
 def official(reply: Reply, example: Example) -> Grade:
     """String equality after LLaVA's conversion; see the module's text."""
     said = (answer_span(reply) or "").rstrip(".").lower()
@@ -53,5 +63,6 @@ FAMILY = Family(
         images=("testdev_balanced_images/testdev-*.parquet", "imageId"),
     ),
     example=example,
+    twin=twin,
     graders={"official": official, "vigorl": released_choice, "clean": clean_text},
 )

@@ -12,6 +12,7 @@ gold one is empty.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from vigorl_lib.benchmarks import maths
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, released_choice, turns_of, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
+from vigorl_lib.nano import problems
 from vigorl_lib.prompts import clean_user_text
 from vigorl_lib.records import Example
 from vigorl_lib.stats import share
@@ -119,6 +121,12 @@ def _elements(text: str) -> list[str]:
     return [text]
 
 
+def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth."""
+    question = problems.mathvision(rng, number % len(problems.MATHVISION))
+    return problems.mathvision_row(question), question.truth
+
+
 def official(reply: Reply, example: Example) -> Grade:
     """MATH-V's own reading of a reply; see the module's text."""
     text = answer_span(reply)
@@ -177,6 +185,7 @@ FAMILY = Family(
         rows={"test": (3040,), "testmini": (304,)},
     ),
     example=example,
+    twin=twin,
     graders={"official": official, "vigorl": released_choice, "clean": clean},
     figures=figures,
 )

@@ -11,6 +11,7 @@ reply to be yes or no and reports the yes ratio of the gold answers; VLMEvalKit 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_choice, released_choice, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
+from vigorl_lib.nano import general
 from vigorl_lib.prompts import options_as_text
 from vigorl_lib.records import Example
 from vigorl_lib.stats import counted
@@ -43,6 +45,12 @@ def example(row: Row, id: str, seed: int) -> Example:
         answer=answer,
         images=(encoded_image(row["image"]),),
     )
+
+
+def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth."""
+    question = general.pope(rng, general.POPE[number % len(general.POPE)])
+    return general.pope_row(question), question.truth
 
 
 def official(reply: Reply, example: Example) -> Grade:
@@ -97,6 +105,7 @@ FAMILY = Family(
         rows={"test": (9000,)} | {name: (3000,) for name in CATEGORIES},
     ),
     example=example,
+    twin=twin,
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},
     figures=figures,
 )

@@ -11,12 +11,15 @@ There is no script of the makers; `official` is lmms-eval's: a gold of A to D is
 
 from __future__ import annotations
 
+import random
 import re
+from typing import Any
 
 from vigorl_lib.answers import letter, right_option
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_letter, clean_text, released_choice, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
+from vigorl_lib.nano import general
 from vigorl_lib.prompts import clean_user_text
 from vigorl_lib.records import Example
 
@@ -64,6 +67,12 @@ def extract_letter(text: str) -> str | None:
     return None
 
 
+def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth."""
+    question = general.realworldqa(rng, general.REALWORLDQA[number % len(general.REALWORLDQA)])
+    return general.realworldqa_row(question), question.truth
+
+
 def official(reply: Reply, example: Example) -> Grade:
     """lmms-eval's reading of a reply; see the module's text."""
     text = answer_span(reply)
@@ -90,5 +99,6 @@ FAMILY = Family(
         rows={"test": (765,)},
     ),
     example=example,
+    twin=twin,
     graders={"official": official, "vigorl": released_choice, "clean": clean},
 )

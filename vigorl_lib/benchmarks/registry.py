@@ -177,7 +177,7 @@ def _twins(family: Family, split: str, limit: int | None, seed: int, circular: b
     if limit is None:
         raise ValueError(f"the twin of {family.name!r} has no end: give a limit")
     for number in range(limit):
-        rng = random.Random(sources.digest(f"{family.name}/{split}/{seed}/{number}"))
+        rng = random.Random(sources.digest(f"{family.name}/{split}/{seed}/{number // family.block}"))
         row, truth = family.twin(rng, number)
         id = f"{family.name}-twin-{split}-s{seed}-{number}"
         for example in _examples(family, row, id, seed, id, circular):

@@ -14,6 +14,7 @@ lmms-eval asks otherwise and finds "no" in "know". `vigorl` judges yes and no by
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_choice, clean_point, released_choice, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
 from vigorl_lib.images import image_size
+from vigorl_lib.nano import general
 from vigorl_lib.prompts import clean_user_text
 from vigorl_lib.records import Example
 from vigorl_lib.stats import mean_of_shares, share
@@ -73,6 +75,12 @@ def inside(corners: Sequence[tuple[float, float]], x: float, y: float) -> bool:
     return odd
 
 
+def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth."""
+    question = general.robospatial(rng, general.ROBOSPATIAL[number % len(general.ROBOSPATIAL)])
+    return general.robospatial_row(question), question.truth
+
+
 def official(reply: Reply, example: Example) -> Grade:
     """RoboSpatial's own reading of a reply; see the module's text."""
     text = (answer_span(reply) or "").strip()
@@ -117,6 +125,7 @@ FAMILY = Family(
         rows={split: (count,) for split, count in SPLITS.items()},
     ),
     example=example,
+    twin=twin,
     graders={"official": official, "vigorl": released_choice, "clean": clean},
     figures=figures,
 )

@@ -11,6 +11,7 @@ dimensions. lmms-eval judges right and wrong otherwise and aggregates alike; VLM
 
 from __future__ import annotations
 
+import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from vigorl_lib.answers import letter, right_option
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_letter, released_choice, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
+from vigorl_lib.nano import problems
 from vigorl_lib.prompts import options_as_letters
 from vigorl_lib.records import Example
 from vigorl_lib.stats import counted, share
@@ -60,6 +62,13 @@ def example(row: Row, id: str, seed: int) -> Example:
         images=(encoded_image(row["image_path"]),),
         group=str(row["ID"]),
     )
+
+
+def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth."""
+    block, row = divmod(number, problems.WEMATH_ROWS)
+    question = problems.wemath(rng, row)
+    return problems.wemath_row(question, 2 * block + (row >= 3)), question.truth
 
 
 def official(reply: Reply, example: Example) -> Grade:
@@ -132,6 +141,8 @@ FAMILY = Family(
         rows={"testmini": (1740,)},
     ),
     example=example,
+    twin=twin,
+    block=problems.WEMATH_ROWS,
     graders={"official": official, "vigorl": released_choice, "clean": clean_letter},
     figures=figures,
 )

@@ -8,16 +8,15 @@ instruction alone says nothing about where its target is. All boxes are `origina
 from __future__ import annotations
 
 import dataclasses
-import functools
-import io
 import random
 from collections.abc import Callable
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from vigorl_lib.nano.drawing import Pen, font, png
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
-Pen = ImageDraw.ImageDraw
 
 NAMES = (
     "Orders Invoices Drafts Archive Recipes Budget Travel Photos Notes Meetings Projects Contacts Reports Stock "
@@ -161,12 +160,6 @@ def draw_strokes(pen: Pen, box: Box, strokes: list[Stroke], ink: str, circle: tu
         pen.line([place(*point) for point in stroke], fill=ink, width=width, joint="curve")
     if circle:
         pen.ellipse([*place(*circle[:2]), *place(*circle[2:])], outline=ink, width=width)
-
-
-@functools.lru_cache(maxsize=32)
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """The typeface that comes with Pillow."""
-    return ImageFont.load_default(size)
 
 
 def draw_icon(pen: Pen, box: Box, name: str, ink: str) -> None:
@@ -370,12 +363,6 @@ def draw_screen(rng: random.Random, size: tuple[int, int], *, windows: int, line
     return Screen(image, tuple(controls))
 
 
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
-
-
 def _asked(rng: random.Random, screen: Screen) -> Control:
     """One of the controls whose instruction no other has; icons and texts are equally likely where there are both."""
     said = [control.instruction for control in screen.controls]
@@ -399,7 +386,7 @@ def screenspot(rng: random.Random, *, convention: str) -> tuple[dict[str, Any], 
         "xywh": [left, top, right - left, bottom - top],
     }[convention]
     row = {
-        "image": _png(screen.image),
+        "image": png(screen.image),
         "bbox": box,
         "instruction": target.instruction,
         "data_type": target.type,
@@ -415,7 +402,7 @@ def screenspot_pro(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
     screen = draw_screen(rng, size, windows=rng.randint(4, 6), line=rng.randint(18, 24), framed=True)
     target = _asked(rng, screen)
     row = {
-        "image": _png(screen.image),
+        "image": png(screen.image),
         "bbox": list(target.box),
         "img_size": list(size),
         "instruction": target.instruction,

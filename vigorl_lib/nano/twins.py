@@ -13,12 +13,11 @@ one is. Three question kinds follow from a route:
 from __future__ import annotations
 
 import dataclasses
-import io
 import random
 from collections.abc import Sequence
 from typing import Any
 
-from vigorl_lib.nano import world
+from vigorl_lib.nano import drawing, world
 from vigorl_lib.nano.world import DIRECTIONS, NAMES, OPPOSITE, PATTERNS, Scene
 
 ORDINALS = ("first", "second", "third", "fourth")  # how a question and a trace number their moves
@@ -134,9 +133,7 @@ def vstar_item(rng: random.Random, *, hops: tuple[int, ...] = (0, 1, 2)) -> Item
 
 def png(scene: Scene) -> bytes:
     """The scene's picture (672 x 672, original frame) as PNG bytes."""
-    buffer = io.BytesIO()
-    world.draw(scene).save(buffer, format="PNG", compress_level=1)  # the default takes twice the time
-    return buffer.getvalue()
+    return drawing.png(world.draw(scene))
 
 
 def truth(item: Item) -> dict[str, Any]:
