@@ -62,7 +62,7 @@ def _item(subject: str, rng: random.Random, scene: Scene) -> ExamItem | None:
         right = lambda text: (hit := pointed_at(scene, text)) is not None and hit.name == name  # noqa: E731
     elif subject == "next":
         wanted = pointed_at(scene, answer)
-        right = lambda text: pointed_at(scene, text) == wanted and wanted.name in text  # noqa: E731
+        right = lambda text: pointed_at(scene, text) == wanted and text.startswith(wanted.name)  # noqa: E731
     elif subject == "name":
         right = answer.__eq__
     else:  # which of two points: the one on the same thing, which need not be repeated to the pixel

@@ -27,7 +27,7 @@ LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.30, 0.24, 0.38  # of the convers
 START_FROM_QUESTION, FOLLOW, FINISH = 0.85, 0.9, 0.2
 ALIKE = 0.5  # of the pictures of skills: few colours, since a shape is otherwise found by its colour, not its place
 SUB_GOAL, CHECK, WAIT = 0.1, 0.06, 0.06  # rates of these phrases in narrations
-COMPARE = 0.3  # of the moves between things of different size: "first below: (x, y) green circle, larger."
+COMPARE = 0.3  # of the moves between things of different size: "first below: green circle (x, y), larger."
 PLACE_WORD = 0.5  # an ungrounded narration says where in words, such as "top left"
 MODES: dict[prompts.Mode, float] = {"direct": 0.2, "vanilla": 0.25, "grounded": 0.25, "zoom": 0.3}  # of formats
 
@@ -48,16 +48,8 @@ def write(point: Point) -> str:
 
 
 def pointed(thing: Thing) -> str:
-    """A thing as a grounded text points to it: its name and the place of its centre."""
+    """A thing as a grounded text mentions it: its name and the place of its centre."""
     return f"{thing.name} {write(spot(thing))}"
-
-
-def reached(thing: Thing) -> str:
-    """A thing as a grounded text reaches it: first its place, which is found from where one stands, then its name.
-
-    In this order each part is one look: the place follows from the thing before, the name from the place just written.
-    """
-    return f"{write(spot(thing))} {thing.name}"
 
 
 def place_word(thing: Thing) -> str:
@@ -101,8 +93,7 @@ def narrate(
         size = ""
         if _sizes_differ(here, scene.things[there]) and rng.random() < COMPARE:
             size = ", larger" if scene.things[there].radius > here.radius else ", smaller"
-        said = reached(scene.things[there]) if grounded else mention(there)
-        steps.append(f"{twins.ORDINALS[hop]} {direction}: {said}{size}.")
+        steps.append(f"{twins.ORDINALS[hop]} {direction}: {mention(there)}{size}.")
         seen.append(there)
     end = seen[-1]
     if rng.random() < CHECK:
@@ -161,7 +152,7 @@ def _next(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
         return question, "nothing.", {start}
     if there is None or there not in fresh:
         return None
-    return question, f"{reached(scene.things[there])}.", {start, there}
+    return question, f"{pointed(scene.things[there])}.", {start, there}
 
 
 def _further_left(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked | None:
@@ -208,7 +199,7 @@ def _around(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     here = scene.things[rng.choice(fresh)]
     found = [(direction, world.next_thing(scene, here.x, here.y, direction)) for direction in DIRECTIONS]
     answer = " ".join(
-        f"{direction}: {'nothing' if there == -1 else reached(scene.things[there])}."
+        f"{direction}: {'nothing' if there == -1 else pointed(scene.things[there])}."
         for direction, there in rng.sample(found, len(found))
         if there is not None
     )
