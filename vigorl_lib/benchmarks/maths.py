@@ -85,6 +85,13 @@ def _serve(pipe: Connection) -> None:
         return len({round(float(latex2sympy(text).evalf()), 2) for text in (gold, said)}) == 1
 
     ways = {"verify": verify, "hundredths": hundredths}
+
+    def same(way: Way, gold: str, said: str) -> bool:
+        try:
+            return bool(ways[way](gold, said))
+        except Exception as error:  # the parsers raise all kinds on what is no mathematics
+            raise ValueError(f"not mathematics: {gold!r} or {said!r}") from error
+
     pipe.send("ready")
     while True:
         try:
@@ -92,7 +99,6 @@ def _serve(pipe: Connection) -> None:
         except EOFError:  # who asked is gone
             return
         try:
-            same = bool(ways[way](gold, said))
-        except Exception:  # the parsers raise all kinds on what is no mathematics: such an answer equals nothing
-            same = False
-        pipe.send(same)
+            pipe.send(same(way, gold, said))
+        except ValueError:  # such an answer equals nothing
+            pipe.send(False)
