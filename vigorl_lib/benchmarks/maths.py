@@ -32,13 +32,13 @@ def equal(gold: str, said: str, *, way: Way = "verify", seconds: float = SECONDS
     with _lock:
         _, pipe = _start()
         pipe.send((way, gold, said))
-        if pipe.poll(seconds):
-            try:
-                return pipe.recv()
-            except EOFError:  # it ran out of memory
-                pass
-        _stop()
-        return None
+        try:
+            same = pipe.recv() if pipe.poll(seconds) else None
+        except EOFError:  # it ran out of memory
+            same = None
+        if same is None:
+            _stop()
+        return same
 
 
 def _start() -> tuple[multiprocessing.Process, Connection]:
