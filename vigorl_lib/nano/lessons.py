@@ -18,7 +18,7 @@ from PIL import Image
 
 from vigorl_lib import prompts
 from vigorl_lib.nano import twins, world
-from vigorl_lib.nano.world import COLOURS, CROP_OFFSET, DIRECTIONS, NAMES, SIDE, VIEW_SIDE, Scene, Thing
+from vigorl_lib.nano.world import COLOURS, CROP_OFFSET, DIRECTIONS, NAMES, PATTERNS, SIDE, VIEW_SIDE, Scene, Thing
 from vigorl_lib.traces import render_answer, render_call, render_single
 
 LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.30, 0.24, 0.38  # of the conversations; the rest look at crops
@@ -229,6 +229,14 @@ def _recall(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     return f"Go {', '.join(moves)}. In any order?", answer, set()
 
 
+def _letters(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
+    """Reading, not seeing: which letter an option has, as V*Bench writes options; asked for in any order."""
+    options = rng.sample(PATTERNS, len(PATTERNS)) if rng.random() < 0.7 else rng.sample(NAMES, rng.randint(2, 4))
+    lettered = [(option, chr(ord("A") + place)) for place, option in enumerate(options)]
+    answer = " ".join(f"{option}: {letter}." for option, letter in rng.sample(lettered, len(lettered)))
+    return prompts.options_as_letters("In any order?", options), answer, set()
+
+
 def _walk(rng: random.Random, scene: Scene, fresh: list[int]) -> Asked:
     first = rng.choice(fresh)
     steps, _, _ = narrate(rng, scene, grounded=True, first=first, hops=rng.randint(2, 4))
@@ -250,11 +258,12 @@ QUESTIONS: dict[Skill, float] = {
     _point: 0.12,
     _name: 0.12,
     _width: 0.12,
-    _next: 0.28,
+    _next: 0.22,
     _further_left: 0.04,
     _larger: 0.15,
     _count: 0.02,
-    _recall: 0.15,
+    _recall: 0.13,
+    _letters: 0.08,
 }
 
 
