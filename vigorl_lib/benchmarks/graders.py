@@ -44,13 +44,18 @@ def answer_span(reply: Reply) -> str | None:
     return turns[-1] if answer is None else answer
 
 
+def closed_answer(reply: Reply) -> str | None:
+    """The last turn's last closed `<answer>`, stripped; None where there is none."""
+    turns = turns_of(reply)
+    return last_answer(turns[-1]) if turns else None
+
+
 def clean_text(reply: Reply, example: Example) -> Grade:
     """A free answer as it should be graded: the last turn's last closed `<answer>` is the gold answer.
 
     Case, punctuation, blanks and a leading article do not count (`answers.normalise`).
     """
-    turns = turns_of(reply)
-    answer = last_answer(turns[-1]) if turns else None
+    answer = closed_answer(reply)
     if answer is None:
         return Grade(0.0, None, "no_answer")
     return verdict(_without_article(answer) == _without_article(example.answer), answer)
@@ -63,8 +68,7 @@ def _without_article(text: str) -> str:
 
 def clean_point(reply: Reply) -> tuple[tuple[int, int] | None, Grade]:
     """The one point (x, y) in the last turn's last closed `<answer>`, in the reply's frame; else why there is none."""
-    turns = turns_of(reply)
-    answer = last_answer(turns[-1]) if turns else None
+    answer = closed_answer(reply)
     if answer is None:
         return None, Grade(0.0, None, "no_answer")
     points = {(point.x, point.y) for point in find_points(answer)}
@@ -73,8 +77,7 @@ def clean_point(reply: Reply) -> tuple[tuple[int, int] | None, Grade]:
 
 def clean_letter(reply: Reply, example: Example) -> Grade:
     """`clean_choice` where a letter was asked for: a lone letter is an option's place, even if it is also a text."""
-    turns = turns_of(reply)
-    answer = last_answer(turns[-1]) if turns else None
+    answer = closed_answer(reply)
     if answer is not None and (place := lone_letter(answer)) is not None:
         return verdict(place == right_option(example), answer)
     return clean_choice(reply, example)
@@ -86,8 +89,7 @@ def clean_choice(reply: Reply, example: Example) -> Grade:
     See `answers.named_option` for what names an option. Not an answer: text outside the tags
     ("no_answer"), and what names no option or several ("not_an_option").
     """
-    turns = turns_of(reply)
-    answer = last_answer(turns[-1]) if turns else None
+    answer = closed_answer(reply)
     if answer is None:
         return Grade(0.0, None, "no_answer")
     if named_option(answer, example.options) is None:

@@ -17,10 +17,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from vigorl_lib.answers import last_answer, letter, named_option, right_option
+from vigorl_lib.answers import letter, named_option, right_option
 from vigorl_lib.benchmarks import maths
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
-from vigorl_lib.benchmarks.graders import answer_span, released_choice, turns_of, verdict
+from vigorl_lib.benchmarks.graders import answer_span, closed_answer, released_choice, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
 from vigorl_lib.nano import problems
 from vigorl_lib.prompts import clean_user_text
@@ -142,8 +142,7 @@ def clean(reply: Reply, example: Example) -> Grade:
 
     A comparison that takes longer than `maths.SECONDS` is "not_decided" and wrong.
     """
-    turns = turns_of(reply)
-    answer = last_answer(turns[-1]) if turns else None
+    answer = closed_answer(reply)
     if answer is None:
         return Grade(0.0, None, "no_answer")
     said = _boxed(answer)

@@ -20,9 +20,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from vigorl_lib.answers import last_answer, normalise
+from vigorl_lib.answers import normalise
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
-from vigorl_lib.benchmarks.graders import released_answer, turns_of, verdict
+from vigorl_lib.benchmarks.graders import closed_answer, released_answer, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
 from vigorl_lib.prompts import clean_user_text
 from vigorl_lib.records import Example
@@ -109,8 +109,7 @@ def released(reply: Reply, example: Example) -> Grade:
 
 def clean(reply: Reply, example: Example) -> Grade:
     """The last turn's last closed `<answer>` is the demonstrator's action: verb, element, direction and text."""
-    turns = turns_of(reply)
-    answer = last_answer(turns[-1]) if turns else None
+    answer = closed_answer(reply)
     if answer is None:
         return Grade(0.0, None, "no_answer")
     said, gold = parse_action(answer), parse_action(example.answer)

@@ -29,7 +29,6 @@ from vigorl_lib.records import Example
 from vigorl_lib.stats import counted, share
 
 KEYS = ("2steps_1", "2steps_2", "2steps_multi", "3steps_1", "3steps_2", "3steps_3", "3steps_multi")
-PROBLEMS = 525
 _OPTION = re.compile(r"(?:^|;)\s*+([A-H])\. ?")
 _DELETED = str.maketrans("", "", "><:.")
 
