@@ -21,7 +21,7 @@ from typing import Any
 
 from vigorl_lib.answers import letter, right_option
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
-from vigorl_lib.benchmarks.graders import answer_span, clean_choice, released_choice, verdict
+from vigorl_lib.benchmarks.graders import answer_span, clean_choice, released_choice, scores_by_kind, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell, text_list
 from vigorl_lib.nano import blink as miniature
 from vigorl_lib.prompts import options_as_text
@@ -97,12 +97,10 @@ def official(reply: Reply, example: Example) -> Grade:
 
 def figures(grades: Sequence[Grade]) -> dict[str, Any]:
     """`macro`, the official total (the mean over the tasks that there are), and the paper's three spatial tasks."""
-    scores: dict[str, list[float]] = {}
-    for grade in grades:
-        scores.setdefault(grade.kind, []).append(grade.score)
+    scores = scores_by_kind(grades)
     spatial = [score for task in SPATIAL_TASKS for score in scores.get(task, [])]
     return {
-        "macro": mean_of_shares([scores[task] for task in sorted(scores)]),
+        "macro": mean_of_shares(list(scores.values())),
         **({"spatial": share(spatial)} if spatial else {}),
     }
 

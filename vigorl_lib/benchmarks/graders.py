@@ -35,6 +35,14 @@ def verdict(right: bool, extracted: str) -> Grade:
     return Grade(float(right), extracted, "right" if right else "wrong")
 
 
+def scores_by_kind(grades: Sequence[Grade]) -> dict[str, list[float]]:
+    """The scores of each kind that there is, kinds in order."""
+    scores: dict[str, list[float]] = {}
+    for grade in grades:
+        scores.setdefault(grade.kind, []).append(grade.score)
+    return dict(sorted(scores.items()))
+
+
 def answer_span(reply: Reply) -> str | None:
     """What a scorer that knows no tags is given: the last turn's last closed `<answer>`, else that whole turn."""
     turns = turns_of(reply)

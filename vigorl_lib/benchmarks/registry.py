@@ -26,6 +26,7 @@ from vigorl_lib.benchmarks import (
     wemath,
 )
 from vigorl_lib.benchmarks.family import Family, Grade, Protocol, Reply
+from vigorl_lib.benchmarks.graders import scores_by_kind
 from vigorl_lib.grounding import Frame
 from vigorl_lib.records import Example
 from vigorl_lib.stats import share
@@ -138,14 +139,11 @@ def aggregate(name: str, grades: Sequence[Grade], protocol: Protocol | None = No
             f"{name!r}: {len(grades)} grades by {sorted(map(str, protocols))}, repeated ids {repeated[:3]}; give every "
             f"example one grade by {protocol or 'one protocol'}, that of None where a reply is missing"
         )
-    scores: dict[str, list[float]] = {}
-    for graded in grades:
-        scores.setdefault(graded.kind, []).append(graded.score)
     reasons = Counter(graded.why for graded in grades)
     return {
         "protocol": grades[0].protocol,
         "accuracy": share(graded.score for graded in grades),
-        "kinds": {kind: share(of_kind) for kind, of_kind in sorted(scores.items())},
+        "kinds": {kind: share(of_kind) for kind, of_kind in scores_by_kind(grades).items()},
         "missing": reasons["missing"],
         "malformed": len(grades) - sum(reasons[why] for why in ("right", "wrong", "missing")),
         "reasons": dict(sorted(reasons.items())),

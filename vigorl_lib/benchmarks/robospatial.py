@@ -20,7 +20,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
-from vigorl_lib.benchmarks.graders import answer_span, clean_choice, clean_point, released_choice, verdict
+from vigorl_lib.benchmarks.graders import (
+    answer_span,
+    clean_choice,
+    clean_point,
+    released_choice,
+    scores_by_kind,
+    verdict,
+)
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
 from vigorl_lib.images import image_size
 from vigorl_lib.nano import general
@@ -105,11 +112,9 @@ def clean(reply: Reply, example: Example) -> Grade:
 
 def figures(grades: Sequence[Grade]) -> dict[str, Any]:
     """The pooled yes-and-no questions (228 in all), and the means over two (`vqa`) and three (`macro`) categories."""
-    scores: dict[str, list[float]] = {}
-    for grade in grades:
-        scores.setdefault(grade.kind, []).append(grade.score)
+    scores = scores_by_kind(grades)
     binary = [scores[kind] for kind in ("configuration", "compatibility") if kind in scores]
-    found: dict[str, Any] = {"macro": mean_of_shares([scores[kind] for kind in sorted(scores)])}
+    found: dict[str, Any] = {"macro": mean_of_shares(list(scores.values()))}
     if binary:
         found |= {"pooled": share(score for part in binary for score in part), "vqa": mean_of_shares(binary)}
     return found
