@@ -6,6 +6,8 @@ import random
 
 import pytest
 import torch
+from accelerate import PartialState
+from accelerate.logging import get_logger
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from trl import GRPOConfig
@@ -509,6 +511,14 @@ def test_a_finished_run_trains_no_further(family, make, examples, tmp_path):
     again, trainer = run_grpo(start, examples, tmp_path / "out", 1)
     assert trainer.state.global_step == 1 and not changed(weights(first), again)
     assert [row["step"] for row in training.curve(trainer)] == [1]
+
+
+def test_a_rollout_without_a_reward_is_not_printed(caplog):
+    PartialState()
+    logger = get_logger("trl.trainer.grpo_trainer")  # TRL's own, which puts the rank before every message
+    logger.warning("All reward functions returned None for the following kwargs:\nmodel text")
+    logger.warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["[RANK 0] something else"]
 
 
 def test_lines_leave_out_what_was_not_logged():

@@ -37,7 +37,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
 # TRL prints a whole rollout, model text and all, for each one without a reward; here they are counted.
 logging.getLogger("trl.trainer.grpo_trainer").addFilter(
-    lambda record: not record.getMessage().startswith("All reward functions returned None")
+    lambda record: "All reward functions returned None" not in record.getMessage()
 )
 
 
