@@ -18,7 +18,7 @@ STEPS := $(filter $(notdir $(basename $(wildcard params/$(PROFILE)/*.yaml))), \
                   $(notdir $(basename $(sort $(wildcard notebooks/*.ipynb)))))
 MANIFESTS := $(STEPS:%=$(OUT)/%/manifest.json)
 
-.PHONY: help setup reproduce smoke base test lab lint clean names
+.PHONY: help setup reproduce smoke base claims test lab lint clean names
 .NOTPARALLEL:
 .SECONDEXPANSION:
 
@@ -38,6 +38,10 @@ smoke:  ## run every notebook for a few steps only
 
 base:  ## train a nano base of your own (notebook 01, up to an hour)
 	@$(MAKE) --no-print-directory PROFILE=base reproduce
+
+claims: $(READY)  ## train all arms over all seeds (hours; resumes) and judge the paper's claims
+	$(RUN) vigorl_lib.claims run
+	$(RUN) vigorl_lib.claims judge
 
 test: $(READY)  ## run the tests
 	OMP_NUM_THREADS=1 $(RUN) pytest -n 2

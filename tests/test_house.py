@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 # Top to bottom: a room imports what stands below it or beside it, never above (DESIGN §2).
 ROOMS = (
+    ("claims",),
     ("report", "figures", "explorer"),
     ("faithfulness",),
     ("training", "evaluation"),

@@ -246,3 +246,7 @@ def golden_chains() -> list[dict]:
 
 if __name__ == "__main__":
     (GOLDEN / "chains.json").write_text(json.dumps(golden_chains(), indent=1) + "\n")
+
+
+def test_a_chain_without_steps_is_its_answer_alone():
+    assert to_single(Chain("q", (), "answer", (), "red circle")) == "<answer> red circle </answer>"

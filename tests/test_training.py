@@ -66,7 +66,13 @@ def saved(make, tmp_path):
 def grpo(**changes):
     """Two questions, two rollouts each: enough to see rows of unlike length side by side."""
     base = GRPOSettings(
-        max_steps=1, learning_rate=1e-2, prompts_per_step=2, group_size=2, max_completion_length=200, beta=0.0
+        max_steps=1,
+        learning_rate=1e-2,
+        prompts_per_step=2,
+        steps_per_generation=1,
+        group_size=2,
+        max_completion_length=200,
+        beta=0.0,
     )
     return dataclasses.replace(base, **changes)
 

@@ -316,7 +316,8 @@ class GRPOSettings:
 
     max_steps: int
     learning_rate: float
-    prompts_per_step: int
+    prompts_per_step: int  # of one update
+    steps_per_generation: int = 4  # updates on one batch of rollouts; Tab. A2: 128 questions in updates of 32
     group_size: int = 5  # Tab. A2; 8 in multi-turn (Tab. A3)
     max_completion_length: int = 2048  # counts the crops' tokens in multi-turn
     temperature: float = 1.0
@@ -445,7 +446,7 @@ def grpo_trainer(
         weight_decay=settings.weight_decay,
         per_device_train_batch_size=settings.prompts_per_step * settings.group_size,
         num_generations=settings.group_size,
-        steps_per_generation=1,
+        steps_per_generation=settings.steps_per_generation,
         max_completion_length=settings.max_completion_length,
         max_tool_calling_iterations=zoom.looks if mode == "zoom" else None,
         temperature=settings.temperature,

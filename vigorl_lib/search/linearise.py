@@ -45,13 +45,14 @@ CORRECT = 1.0  # the released builder asks for a reward of at least 1
 class Chain:
     """One linear reasoning with a correct answer: `steps` are what goes between the think tags, in order.
 
-    kind is "direct" (one rollout) or "corrected" (a wrong one, the backtracking sentence, then a correct
-    one of the same node). node_path is the node whose rollouts it is made of.
+    kind is "direct" (one rollout), "corrected" (a wrong one, the backtracking sentence, then a correct
+    one of the same node) or "answer" (no step, the given answer: the baseline SFT direct, which needs no tree).
+    node_path is the node whose rollouts it is made of.
     """
 
     tree_id: str
     node_path: Path
-    kind: Literal["direct", "corrected"]
+    kind: Literal["direct", "corrected", "answer"]
     steps: tuple[str, ...]
     answer: str
 
@@ -134,7 +135,9 @@ def strip_points(chain: Chain) -> Chain:
 
 
 def to_single(chain: Chain) -> str:
-    """The chain as one completion: one think block, one answer block."""
+    """The chain as one completion: one think block, one answer block; without any step the answer block alone."""
+    if not chain.steps:
+        return f"<answer> {chain.answer} </answer>"
     return render_single(filter(None, chain.steps), chain.answer)
 
 

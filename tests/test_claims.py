@@ -1,0 +1,128 @@
+"""Claims: the plan fits, units run and are never run twice, verdicts follow from items that are the same."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vigorl_lib import claims
+from vigorl_lib.claims import PLAN, Arm, Claim, Plan, differences, judge, read_plan, result_path, run_unit, waiting
+from vigorl_lib.report import PUBLISHED, read_project
+
+ROOT = Path(__file__).parent.parent
+SEEDS = (1, 2, 3)
+
+
+def arm(name, seeds=SEEDS, **more):
+    return Arm(name, "direct", ("sat2",), seeds, 1.0, **more)
+
+
+def plan(*found, arms=("new", "old"), seeds=SEEDS):
+    return Plan(None, {"sat2": 6}, 0.5, 16, {name: arm(name, seeds) for name in arms}, found)
+
+
+def claim(id="C", ours="new", theirs="old", smallest=0.05, primary=True):
+    return Claim(id, "", ours, theirs, "sat2", "accuracy", smallest, primary)
+
+
+def save(folder, name, seed, scores, version="one", first=0):
+    path = result_path(arm(name), seed, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps({"id": f"q{first + k}", "accuracy": score}) + "\n" for k, score in enumerate(scores))
+    (path.parent / "sat2.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    path.write_text(json.dumps({"items": {"sat2": {"fingerprint": version}}}))
+
+
+def test_the_projects_plan_fits_its_arms_and_its_sources():
+    found = read_plan(ROOT / PLAN)
+    published = read_project(PUBLISHED)
+    for one in found.claims:
+        assert {name for key, name in one.paper.items() if key != "note"} <= published.keys(), one.id
+    for one in found.arms.values():
+        folder = ROOT / "params" / "arms" / one.overlay
+        assert one.overlay == "vigorl" or folder.is_dir(), one.name
+        assert {step for step in one.steps if not (ROOT / "notebooks" / f"{step}.ipynb").exists()} == set()
+    overlays = {one.overlay for one in found.arms.values()}
+    assert {path.name for path in (ROOT / "params" / "arms").iterdir()} <= overlays, "an arm that nobody runs"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (("claims", "C1a", "ours"), "vigorll", "arm 'vigorll'"),
+        (("claims", "C1a", "items"), "vstar", "which 'no_points' does not answer"),
+        (("arms", "base", "seeds"), "many", "many"),
+        (("arms", "base", "colour"), "red", "colour"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused(place, value, told, tmp_path):
+    raw = yaml.safe_load((ROOT / PLAN).read_text())
+    entry = raw
+    for key in place[:-1]:
+        entry = entry[key]
+    entry[place[-1]] = value
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ValueError, match=told):
+        read_plan(path)
+
+
+def test_verdicts(tmp_path):
+    for seed in SEEDS:
+        save(tmp_path, "old", seed, [0, 0, 1, 0, 0, 1])
+        save(tmp_path, "new", seed, [1, 1, 1, 1, seed == 2, 1])
+        save(tmp_path, "same", seed, [0, 0, 1, 0, seed == 1, seed != 1])
+    found = (claim("up"), claim("down", "old", "new"), claim("level", "same", primary=False))
+    up, down, level = judge(plan(*found, arms=("new", "old", "same")), tmp_path)
+    assert (up["verdict"], down["verdict"], level["verdict"]) == ("shown", "contradicted", "not shown")
+    assert up["effect"] == pytest.approx((3 + 4 + 3) / 18)
+    assert up["low"] < up["effect"] < up["high"]
+    assert (up["n_items"], up["n_seeds"]) == (18, 3)
+    assert level["effect"] == 0
+
+
+def test_holm_counts_the_primary_claims_only(tmp_path):
+    for seed in SEEDS:
+        save(tmp_path, "old", seed, [0, 0, 1, 0, 0, 1])
+        save(tmp_path, "new", seed, [1, 1, 1, 1, seed == 2, 1])
+    alone = judge(plan(claim("a")), tmp_path)[0]["p_holm"]
+    pair = judge(plan(claim("a"), claim("b"), claim("c", primary=False)), tmp_path)
+    assert [row["p_holm"] for row in pair] == pytest.approx([2 * alone, 2 * alone, alone])
+
+
+def test_missing_seeds_keep_a_verdict_open(tmp_path):
+    assert judge(plan(claim()), tmp_path)[0]["verdict"] == "not run"
+    for seed in SEEDS[:2]:
+        save(tmp_path, "old", seed, [0] * 6)
+        save(tmp_path, "new", seed, [1] * 6)
+    row = judge(plan(claim()), tmp_path)[0]
+    assert (row["verdict"], row["effect"], row["n_seeds"]) == ("incomplete", 1.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"), [({"first": 3}, "q0 and 5 more ids"), ({"version": "two"}, "two versions")]
+)
+def test_results_about_other_items_are_refused(changed, told, tmp_path):
+    save(tmp_path, "new", 1, [1] * 6)
+    save(tmp_path, "old", 1, [0] * 6, **changed)
+    with pytest.raises(ValueError, match=told):
+        differences(claim(), plan(claim()), tmp_path)
+
+
+def test_a_unit_runs_once_and_holds_what_the_verdict_needs(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIGORL_OUTPUTS", str(tmp_path / "outputs"))
+    small = plan(claim(), arms=("new",), seeds=(1,))
+    assert [(one.name, seed) for one, seed in waiting(small, tmp_path)] == [("new", 1)]
+    result = run_unit(small, small.arms["new"], 1, tmp_path)
+    assert waiting(small, tmp_path) == []
+    assert result["items"]["sat2"]["accuracy"]["n"] == 6
+    scores, print_of = claims._scores(result_path(small.arms["new"], 1, tmp_path), claim())
+    assert len(scores) == 6
+    assert sum(scores.values()) / 6 == result["items"]["sat2"]["accuracy"]["value"]
+    assert print_of == result["items"]["sat2"]["fingerprint"]
+
+
+def test_the_seeds_fill_up_one_after_the_other():
+    assert [seed for _, seed in plan().units()] == [1, 1, 2, 2, 3, 3]

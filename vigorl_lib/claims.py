@@ -1,0 +1,322 @@
+"""The paper's claims on the twins: arms trained over seeds, compared item by item, with a verdict for each claim.
+
+`python -m vigorl_lib.claims forecast` says what is left to run and how long it takes, `run` runs it (a unit is one arm
+with one seed; a finished one is never run again), `judge` writes `outputs/reference/claims.json` from what is there.
+The plan is `params/claims.yaml`, the arms' parameters are `params/arms/<overlay>/<notebook>.yaml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gzip
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vigorl_lib import stats
+from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.evaluation import predict
+from vigorl_lib.policy import Zoom, load_policy
+from vigorl_lib.records import Example, to_json
+from vigorl_lib.report import collect
+from vigorl_lib.runs import PACKAGE, code_version, machine, outputs_root, write_json_atomic
+
+PLAN, REFERENCE = Path("params/claims.yaml"), Path("outputs/reference")
+BASE = PACKAGE / "checkpoints" / "base"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """A way to train and to ask: the last of `steps`, run with the parameters of `overlay`, made the model.
+
+    Without steps it is the shipped base. `items` names the twins it answers, `minutes` is what a seed should cost.
+    """
+
+    name: str
+    mode: str
+    items: tuple[str, ...]
+    seeds: tuple[int, ...]
+    minutes: float
+    overlay: str = "vigorl"
+    steps: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """`metric` of the arm `ours` minus that of `theirs` on the twin `items` is more than `smallest_effect`.
+
+    Of the `primary` claims the p values are adjusted together (Holm).
+    """
+
+    id: str
+    statement: str
+    ours: str
+    theirs: str
+    items: str
+    metric: str
+    smallest_effect: float
+    primary: bool
+    paper: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What `params/claims.yaml` says. `items`: twin -> held-out questions a seed; `frozen`: the recipe's commit."""
+
+    frozen: str | None
+    items: Mapping[str, int]
+    temperature: float
+    max_new_tokens: int
+    arms: Mapping[str, Arm]
+    claims: tuple[Claim, ...]
+
+    def units(self) -> list[tuple[Arm, int]]:
+        """Every arm with every one of its seeds, seed by seed, so that comparisons fill up early."""
+        pairs = [(arm, seed) for arm in self.arms.values() for seed in arm.seeds]
+        return sorted(pairs, key=lambda pair: pair[0].seeds.index(pair[1]))
+
+
+def read_plan(path: str | Path = PLAN) -> Plan:
+    """The plan of a file. Raises ValueError naming file and key where a claim or an arm does not fit."""
+    path = Path(path)
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        seeds = {name: tuple(found) for name, found in raw["seeds"].items()}
+        arms = {
+            name: Arm(
+                **{
+                    "name": name,
+                    **entry,
+                    "items": tuple(entry["items"]),
+                    "steps": tuple(entry.get("steps", ())),
+                    "seeds": seeds[entry["seeds"]],
+                }
+            )
+            for name, entry in raw["arms"].items()
+        }
+        claims = tuple(Claim(id=id, **entry) for id, entry in raw["claims"].items())
+        plan = Plan(raw["frozen"], raw["items"], raw["temperature"], raw["max_new_tokens"], arms, claims)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a plan ({error!r}); params/claims.yaml of the project is one") from error
+    for claim in plan.claims:
+        for name in (claim.ours, claim.theirs):
+            if name not in arms:
+                raise ValueError(f"{path}: claim {claim.id} names the arm {name!r}; known: {', '.join(arms)}")
+            if claim.items not in arms[name].items:
+                raise ValueError(f"{path}: claim {claim.id} is about {claim.items!r}, which {name!r} does not answer")
+    return plan
+
+
+# Running --------------------------------------------------------------------------------------------------
+
+
+def result_path(arm: Arm, seed: int, reference: Path = REFERENCE) -> Path:
+    """Where a unit's result lies: `<reference>/arms/<arm>/seed<k>/result.json`."""
+    return reference / "arms" / arm.name / f"seed{seed}" / "result.json"
+
+
+def waiting(plan: Plan, reference: Path = REFERENCE) -> list[tuple[Arm, int]]:
+    """The units without a result."""
+    return [(arm, seed) for arm, seed in plan.units() if not result_path(arm, seed, reference).exists()]
+
+
+def fingerprint(examples: Iterable[Example]) -> str:
+    """SHA-256 over ids, questions, answers and pictures: predictions on another version of a twin do not count."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.id, example.question, list(example.options), example.answer]).encode())
+        for image in example.images:
+            digest.update(image if isinstance(image, bytes) else str(image).encode())
+    return digest.hexdigest()
+
+
+def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> dict[str, Any]:
+    """Train an arm with a seed (through `make`, which resumes), let it answer, and write its result last of all.
+
+    Raises subprocess.CalledProcessError where a notebook fails.
+    """
+    began = time.monotonic()
+    folder = outputs_root() / "nano" / arm.overlay / f"seed{seed}"
+    if arm.steps:
+        words = [f"ARM={arm.overlay}", f"SEED={seed}", f"STEPS={' '.join(arm.steps)}", f"VENV={sys.prefix}"]
+        subprocess.run(["make", "--no-print-directory", "reproduce", *words], check=True)
+    policy = load_policy(folder / arm.steps[-1] / "model" if arm.steps else BASE)
+    path = result_path(arm, seed, reference)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    answers: dict[str, Any] = {}
+    for name in arm.items:
+        examples = benchmarks.load(name, "twin", split="test", limit=plan.items[name], seed=seed)
+        draft = folder / "claims" / arm.name / f"{name}.jsonl"
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        replies = predict(
+            policy,
+            examples,
+            arm.mode,
+            draft,
+            max_new_tokens=plan.max_new_tokens,
+            temperature=plan.temperature,
+            seed=seed,
+            zoom=Zoom() if arm.mode == "zoom" else None,
+            title=f"{arm.name}, seed {seed}, {name}",
+        )
+        grades = [
+            benchmarks.grade(name, reply.turns, example) for reply, example in zip(replies, examples, strict=True)
+        ]
+        lines = [
+            json.dumps(to_json(reply) | {"accuracy": grade.score, "why": grade.why}) + "\n"
+            for reply, grade in zip(replies, grades, strict=True)
+        ]
+        # mtime 0: the same predictions make the same file.
+        (path.parent / f"{name}.jsonl.gz").write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
+        answers[name] = {"fingerprint": fingerprint(examples), **benchmarks.aggregate(name, grades)}
+    manifests = {step: manifest for step, manifest in collect(folder).items() if step in arm.steps}
+    result = {
+        "arm": arm.name,
+        "seed": seed,
+        "mode": arm.mode,
+        "code": code_version(),
+        "machine": machine(),
+        "seconds": round(time.monotonic() - began),
+        "steps": {
+            step: {key: manifest[key] for key in ("params", "metrics", "seconds", "code", "inputs")}
+            for step, manifest in manifests.items()
+        },
+        "items": answers,
+    }
+    write_json_atomic(path, result)
+    return result
+
+
+# Judging --------------------------------------------------------------------------------------------------
+
+
+def differences(claim: Claim, plan: Plan, reference: Path = REFERENCE) -> dict[int, list[float]]:
+    """Seed -> per-item differences (ours minus theirs) of the seeds that both arms have finished.
+
+    Raises ValueError where two results of a seed are not about the same items of the same twin.
+    """
+    ours, theirs = plan.arms[claim.ours], plan.arms[claim.theirs]
+    found = {}
+    for seed in (seed for seed in ours.seeds if seed in theirs.seeds):
+        paths = [result_path(arm, seed, reference) for arm in (ours, theirs)]
+        if not all(path.exists() for path in paths):
+            continue
+        (mine, print_of_mine), (other, print_of_other) = (_scores(path, claim) for path in paths)
+        remedy = f"{paths[0].parent} and {paths[1].parent}; delete the older one and run it again"
+        if unlike := sorted(mine.keys() ^ other.keys()):
+            raise ValueError(
+                f"claim {claim.id}: {unlike[0]} and {len(unlike) - 1} more ids are only in one of {remedy}"
+            )
+        if print_of_mine != print_of_other:
+            raise ValueError(f"claim {claim.id}: two versions of the twin {claim.items} in {remedy}")
+        found[seed] = [mine[id] - other[id] for id in mine]
+    return found
+
+
+def _scores(path: Path, claim: Claim) -> tuple[dict[str, float], str]:
+    """Id -> the claim's metric, and the twin's fingerprint, of the result at `path`."""
+    text = gzip.decompress((path.parent / f"{claim.items}.jsonl.gz").read_bytes()).decode()
+    scores = {line["id"]: line[claim.metric] for line in map(json.loads, text.splitlines())}
+    return scores, json.loads(path.read_text(encoding="utf-8"))["items"][claim.items]["fingerprint"]
+
+
+def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
+    """One row a claim: id, verdict, effect, low, high, p_holm, n_items, n_seeds, smallest_effect.
+
+    "shown": Holm's adjusted p below 0.05 (of the primary claims together; another claim stands alone).
+    "contradicted": the whole interval below 0. "not shown": neither. "not run": fewer than two seeds.
+    A seed that is still missing keeps a verdict open ("incomplete").
+    """
+    rows, effects = [], {}
+    for claim in plan.claims:
+        found = differences(claim, plan, reference)
+        means = [sum(values) / len(values) for values in found.values()]
+        if len(means) >= 2:
+            effects[claim.id] = stats.paired_effect(means, smallest_effect=claim.smallest_effect)
+        wanted = set(plan.arms[claim.ours].seeds) & set(plan.arms[claim.theirs].seeds)
+        rows.append((claim, found, wanted - set(found)))
+    primary = [claim.id for claim in plan.claims if claim.primary and claim.id in effects]
+    adjusted = dict(zip(primary, stats.holm([effects[id].p for id in primary]), strict=True))
+    return [_verdict(claim, found, missing, effects.get(claim.id), adjusted) for claim, found, missing in rows]
+
+
+def _verdict(
+    claim: Claim,
+    found: Mapping[int, Sequence[float]],
+    missing: set[int],
+    effect: stats.Effect | None,
+    adjusted: Mapping[str, float],
+) -> dict[str, Any]:
+    row = {
+        "id": claim.id,
+        "verdict": "not run",
+        "effect": None,
+        "low": None,
+        "high": None,
+        "p_holm": None,
+        "n_items": sum(map(len, found.values())),
+        "n_seeds": len(found),
+        "smallest_effect": claim.smallest_effect,
+    }
+    if effect is None:
+        return row
+    p = adjusted.get(claim.id, effect.p)
+    verdict = "shown" if p < 0.05 else "contradicted" if effect.interval.high < 0 else "not shown"
+    low, high = effect.interval.low, effect.interval.high
+    return row | {
+        "verdict": "incomplete" if missing else verdict,
+        "effect": effect.mean,
+        "low": low,
+        "high": high,
+        "p_holm": p,
+    }
+
+
+def forecast(plan: Plan, reference: Path = REFERENCE) -> str:
+    """What is left to run, in words: units, and core-hours from the plan's minutes (two cores)."""
+    left = waiting(plan, reference)
+    minutes = sum(arm.minutes for arm, _ in left)
+    done = len(plan.units()) - len(left)
+    return f"{done} units done, {len(left)} to run: about {minutes / 30:.1f} core-hours, half as long on two cores"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """See the module's text; 2 and the reason where it can not be done."""
+    parser = argparse.ArgumentParser(prog="python -m vigorl_lib.claims")
+    parser.add_argument("do", choices=("forecast", "run", "judge"))
+    parser.add_argument("--plan", type=Path, default=PLAN)
+    parser.add_argument("--reference", type=Path, default=REFERENCE)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no unit after so long")
+    chosen = parser.parse_args(words)
+    try:
+        plan = read_plan(chosen.plan)
+        print(forecast(plan, chosen.reference), flush=True)
+        if chosen.do == "run":
+            end = time.monotonic() + 60 * chosen.minutes
+            for arm, seed in waiting(plan, chosen.reference):
+                if time.monotonic() + 60 * arm.minutes > end:
+                    print("time is up: the rest another day")
+                    break
+                seconds = run_unit(plan, arm, seed, chosen.reference)["seconds"]
+                print(f"{arm.name}, seed {seed}: done in {seconds} s", flush=True)
+        elif chosen.do == "judge":
+            rows = judge(plan, chosen.reference)
+            write_json_atomic(chosen.reference / "claims.json", rows)
+            for row in rows:
+                print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
+    except (ValueError, OSError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
