@@ -63,6 +63,7 @@ class Family:
     columns  of the hub's rows, all that `example` reads
     example  (row, id of the question, seed of the option order) -> record; raises ValueError on a bad row
     graders  protocol -> grader
+    losses   protocols that grade one loss per option instead of a text
     twin     (random numbers, running number) -> a procedural row of the same columns, and its ground truth
     block    how many of the twin's rows in a row share their random numbers: those that are about one problem
     figures  grades -> what the benchmark reports besides accuracies, as plain JSON values
@@ -76,6 +77,7 @@ class Family:
     example: Callable[[Row, str, int], Example]
     graders: Mapping[Protocol, Callable[[Reply, Example], Grade]]
     twin: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
+    losses: tuple[Protocol, ...] = ()
     block: int = 1
     figures: Callable[[Sequence[Grade]], dict[str, Any]] | None = None
     circular: Callable[[Row, str], list[Example]] | None = None

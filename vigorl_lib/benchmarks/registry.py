@@ -46,6 +46,12 @@ def names() -> tuple[str, ...]:
     return tuple(FAMILIES)
 
 
+def protocols(name: str) -> tuple[Protocol, ...]:
+    """The protocols that grade a benchmark's replies where they are texts. Raises ValueError on an unknown one."""
+    family = _family(name)
+    return tuple(protocol for protocol in family.graders if protocol not in family.losses)
+
+
 def load(
     name: str | Path,
     source: str | Path = "twin",

@@ -95,4 +95,5 @@ FAMILY = Family(
     example=example,
     twin=twin,
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},
+    losses=("official",),
 )
