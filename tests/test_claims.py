@@ -52,7 +52,7 @@ def test_the_projects_plan_fits_its_arms_and_its_sources():
     ("place", "value", "told"),
     [
         (("claims", "C1a", "ours"), "vigorll", "arm 'vigorll'"),
-        (("claims", "C1a", "items"), "vstar", "which 'no_points' does not answer"),
+        (("claims", "C1a", "items"), "vstar", "which 'vigorl' does not answer"),
         (("arms", "base", "seeds"), "many", "many"),
         (("arms", "base", "colour"), "red", "colour"),
     ],
