@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from vigorl_lib import claims
-from vigorl_lib.claims import PLAN, Arm, Claim, Plan, differences, judge, read_plan, result_path, run_unit, waiting
+from vigorl_lib.claims import PLAN, Arm, Claim, Plan, judge, paired_scores, read_plan, result_path, run_unit, waiting
 from vigorl_lib.report import PUBLISHED, read_project
 
 ROOT = Path(__file__).parent.parent
@@ -81,6 +81,8 @@ def test_verdicts(tmp_path):
     assert up["low"] < up["effect"] < up["high"]
     assert (up["n_items"], up["n_seeds"]) == (18, 3)
     assert level["effect"] == 0
+    assert up["boot_low"] <= up["effect"] <= up["boot_high"]
+    assert up["by_seed"][1] == {"seed": 2, "ours": 1.0, "theirs": pytest.approx(1 / 3)}
 
 
 def test_holm_counts_the_primary_claims_only(tmp_path):
@@ -88,8 +90,10 @@ def test_holm_counts_the_primary_claims_only(tmp_path):
         save(tmp_path, "old", seed, [0, 0, 1, 0, 0, 1])
         save(tmp_path, "new", seed, [1, 1, 1, 1, seed == 2, 1])
     alone = judge(plan(claim("a")), tmp_path)[0]["p_holm"]
-    pair = judge(plan(claim("a"), claim("b"), claim("c", primary=False)), tmp_path)
-    assert [row["p_holm"] for row in pair] == pytest.approx([2 * alone, 2 * alone, alone])
+    others = claim("b"), claim("c", primary=False), claim("missing", theirs="absent")
+    rows = judge(plan(claim("a"), *others, arms=("new", "old", "absent")), tmp_path)
+    assert [row["p_holm"] for row in rows[:3]] == pytest.approx([3 * alone, 3 * alone, alone])
+    assert rows[3]["p_holm"] is None
 
 
 def test_missing_seeds_keep_a_verdict_open(tmp_path):
@@ -108,7 +112,7 @@ def test_results_about_other_items_are_refused(changed, told, tmp_path):
     save(tmp_path, "new", 1, [1] * 6)
     save(tmp_path, "old", 1, [0] * 6, **changed)
     with pytest.raises(ValueError, match=told):
-        differences(claim(), plan(claim()), tmp_path)
+        paired_scores(claim(), plan(claim()), tmp_path)
 
 
 def test_a_unit_runs_once_and_holds_what_the_verdict_needs(tmp_path, monkeypatch):

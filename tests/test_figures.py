@@ -328,6 +328,16 @@ def test_budget_curves_have_bands_and_a_logarithmic_budget():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "4", "16"]
 
 
+def test_paired_lines_join_the_two_values_of_every_seed():
+    figure = figures.paired_lines({"seed 1": (0.3, 0.5), "seed 2": (0.4, 0.8)}, ("SFT", "ViGoRL"), label="accuracy")
+    (ax,) = figure.axes
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[0.3, 0.5], [0.4, 0.8]]
+    assert [text.get_text() for text in ax.texts] == ["0.35", "0.65"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["SFT", "ViGoRL"]
+    with pytest.raises(ValueError, match="at least one pair"):
+        figures.paired_lines({}, ("a", "b"), label="accuracy")
+
+
 def test_distributions_are_shares_of_each_group():
     figure = figures.distributions({"a": [1, 1, 2], "b": [2, 3, 3, 3]}, label="points", of="traces")
     outlines = [patch for patch in figure.axes[0].patches if not patch.get_fill()]

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import yaml
@@ -26,7 +27,7 @@ from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import predict
 from vigorl_lib.policy import Zoom, load_policy
 from vigorl_lib.records import Example, to_json
-from vigorl_lib.report import collect
+from vigorl_lib.report import PUBLISHED, collect, read_project
 from vigorl_lib.runs import PACKAGE, code_version, machine, outputs_root, write_json_atomic
 
 PLAN, REFERENCE = Path("params/claims.yaml"), Path("outputs/reference")
@@ -198,8 +199,8 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
 # Judging --------------------------------------------------------------------------------------------------
 
 
-def differences(claim: Claim, plan: Plan, reference: Path = REFERENCE) -> dict[int, list[float]]:
-    """Seed -> per-item differences (ours minus theirs) of the seeds that both arms have finished.
+def paired_scores(claim: Claim, plan: Plan, reference: Path = REFERENCE) -> dict[int, list[tuple[float, float]]]:
+    """Seed -> (ours, theirs) of every item, for the seeds that both arms have finished.
 
     Raises ValueError where two results of a seed are not about the same items of the same twin.
     """
@@ -217,7 +218,7 @@ def differences(claim: Claim, plan: Plan, reference: Path = REFERENCE) -> dict[i
             )
         if print_of_mine != print_of_other:
             raise ValueError(f"claim {claim.id}: two versions of the twin {claim.items} in {remedy}")
-        found[seed] = [mine[id] - other[id] for id in mine]
+        found[seed] = [(mine[id], other[id]) for id in mine]
     return found
 
 
@@ -229,55 +230,82 @@ def _scores(path: Path, claim: Claim) -> tuple[dict[str, float], str]:
 
 
 def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
-    """One row a claim: id, verdict, effect, low, high, p_holm, n_items, n_seeds, smallest_effect.
+    """One row a claim, for people and programs: what is compared, how it came out, and the verdict.
 
-    "shown": Holm's adjusted p below 0.05 (of the primary claims together; another claim stands alone).
-    "contradicted": the whole interval below 0. "not shown": neither. "not run": fewer than two seeds.
-    A seed that is still missing keeps a verdict open ("incomplete").
+    effect, low, high      mean over seeds of the paired differences, its 95 % t interval over seeds
+    boot_low, boot_high    the same by a bootstrap over seeds and items, as a check
+    p_holm                 one-sided, against the smallest effect; adjusted over all primary claims, run or not
+    by_seed                the two arms' means, seed by seed
+    paper_effect           the difference that the paper reports, None where it has none
+
+    verdict: "shown" (p_holm below 0.05), "contradicted" (the whole interval below 0), "not shown", "not run" (fewer
+    than two seeds), "incomplete" (a seed of the plan is missing; the other figures are those so far).
     """
-    rows, effects = [], {}
+    scores = {claim.id: paired_scores(claim, plan, reference) for claim in plan.claims}
+    effects = {
+        claim.id: stats.paired_effect(
+            [_mean_gain(pairs) for pairs in found.values()], smallest_effect=claim.smallest_effect
+        )
+        for claim in plan.claims
+        if len(found := scores[claim.id]) >= 2
+    }
+    primary = [claim.id for claim in plan.claims if claim.primary]
+    adjusted = dict(zip(primary, stats.holm([effects[id].p if id in effects else 1.0 for id in primary]), strict=True))
+    published = read_project(PUBLISHED)
+    rows = []
     for claim in plan.claims:
-        found = differences(claim, plan, reference)
-        means = [sum(values) / len(values) for values in found.values()]
-        if len(means) >= 2:
-            effects[claim.id] = stats.paired_effect(means, smallest_effect=claim.smallest_effect)
+        found, effect = scores[claim.id], effects.get(claim.id)
         wanted = set(plan.arms[claim.ours].seeds) & set(plan.arms[claim.theirs].seeds)
-        rows.append((claim, found, wanted - set(found)))
-    primary = [claim.id for claim in plan.claims if claim.primary and claim.id in effects]
-    adjusted = dict(zip(primary, stats.holm([effects[id].p for id in primary]), strict=True))
-    return [_verdict(claim, found, missing, effects.get(claim.id), adjusted) for claim, found, missing in rows]
+        p = adjusted.get(claim.id, effect.p if effect else 1.0)
+        rows.append(
+            {
+                "id": claim.id,
+                "statement": claim.statement,
+                "ours": claim.ours,
+                "theirs": claim.theirs,
+                "items": claim.items,
+                "primary": claim.primary,
+                "verdict": _verdict(effect, p, wanted - set(found)),
+                "effect": effect and effect.mean,
+                "low": effect and effect.interval.low,
+                "high": effect and effect.interval.high,
+                **_bootstrap(found),
+                "p_holm": p if effect else None,
+                "n_items": sum(map(len, found.values())),
+                "n_seeds": len(found),
+                "smallest_effect": claim.smallest_effect,
+                "paper_effect": _paper_effect(claim, published),
+                "by_seed": [
+                    {"seed": seed, "ours": mean(a for a, _ in pairs), "theirs": mean(b for _, b in pairs)}
+                    for seed, pairs in found.items()
+                ],
+            }
+        )
+    return rows
 
 
-def _verdict(
-    claim: Claim,
-    found: Mapping[int, Sequence[float]],
-    missing: set[int],
-    effect: stats.Effect | None,
-    adjusted: Mapping[str, float],
-) -> dict[str, Any]:
-    row = {
-        "id": claim.id,
-        "verdict": "not run",
-        "effect": None,
-        "low": None,
-        "high": None,
-        "p_holm": None,
-        "n_items": sum(map(len, found.values())),
-        "n_seeds": len(found),
-        "smallest_effect": claim.smallest_effect,
-    }
+def _mean_gain(pairs: Sequence[tuple[float, float]]) -> float:
+    return mean(ours - theirs for ours, theirs in pairs)
+
+
+def _verdict(effect: stats.Effect | None, p: float, missing: set[int]) -> str:
     if effect is None:
-        return row
-    p = adjusted.get(claim.id, effect.p)
-    verdict = "shown" if p < 0.05 else "contradicted" if effect.interval.high < 0 else "not shown"
-    low, high = effect.interval.low, effect.interval.high
-    return row | {
-        "verdict": "incomplete" if missing else verdict,
-        "effect": effect.mean,
-        "low": low,
-        "high": high,
-        "p_holm": p,
-    }
+        return "not run"
+    if missing:
+        return "incomplete"
+    return "shown" if p < 0.05 else "contradicted" if effect.interval.high < 0 else "not shown"
+
+
+def _bootstrap(found: Mapping[int, Sequence[tuple[float, float]]]) -> dict[str, float | None]:
+    if len(found) < 2:
+        return {"boot_low": None, "boot_high": None}
+    interval = stats.hierarchical_bootstrap([[a - b for a, b in pairs] for pairs in found.values()])
+    return {"boot_low": interval.low, "boot_high": interval.high}
+
+
+def _paper_effect(claim: Claim, published: Mapping[str, Mapping[str, Any]]) -> float | None:
+    ours, theirs = (published.get(claim.paper.get(side, "")) for side in ("ours", "theirs"))
+    return ours["value"] - theirs["value"] if ours and theirs else None
 
 
 def forecast(plan: Plan, reference: Path = REFERENCE) -> str:
@@ -311,7 +339,10 @@ def main(words: Sequence[str] | None = None) -> int:
             rows = judge(plan, chosen.reference)
             write_json_atomic(chosen.reference / "claims.json", rows)
             for row in rows:
-                print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
+                effect = "" if row["effect"] is None else " {effect:+.3f} [{low:+.3f}, {high:+.3f}]".format(**row)
+                print(
+                    f"{row['id']:4} {row['verdict']:12}{effect} {row['ours']} - {row['theirs']}, {row['n_seeds']} seeds"
+                )
     except (ValueError, OSError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -668,6 +668,31 @@ def budget_curve(
 
 
 @_themed
+def paired_lines(
+    pairs: Mapping[str, tuple[float, float]], names: tuple[str, str], *, label: str, title: str = ""
+) -> Figure:
+    """Two arms side by side, one line from the first to the second for every pair: a slope a seed.
+
+    `pairs` maps a pair's name ("seed 3") to the two values, `names` are the arms', `label` says what is measured and in
+    which unit. Raises ValueError without pairs.
+    """
+    if not pairs:
+        raise ValueError("paired_lines needs at least one pair, got none")
+    figure, ax = _panel(4.6, 3.4, title=title, x="", y=label, grid="y")
+    for values in pairs.values():
+        ax.plot((0, 1), values, color=BAR, lw=1.2, alpha=0.7, zorder=1)
+    for x, name in enumerate(names):
+        points = [values[x] for values in pairs.values()]
+        ax.scatter([x] * len(points), points, color=_arm(name) or PALETTE[x], s=36, zorder=2)
+        mean, (shift, side) = float(np.mean(points)), ((14, "left") if x else (-14, "right"))
+        away = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side, "va": "center"}
+        ax.annotate(_number(mean), (x, mean), size=10, weight="bold", **away)
+    ax.set_xticks((0, 1), [_short(name, 24) for name in names])
+    ax.set_xlim(-0.5, 1.5)
+    return figure
+
+
+@_themed
 def distributions(groups: Mapping[str, Sequence[float]], *, label: str, of: str = "items", title: str = "") -> Figure:
     """Histograms of several groups over common bins, each as a share of its own group; medians dashed.
 

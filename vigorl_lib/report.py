@@ -30,6 +30,7 @@ STEPS = (
     "06_eval_spatial",
 )  # fmt: skip
 LEDGER, PUBLISHED = "outputs/reference/measurements.json", "params/published.yaml"
+CLAIMS = "outputs/reference/claims.json"
 BASE, SAT2, VSTAR = "01_nano_world", "06_eval_spatial/sat2_twin", "05_zoom_grpo/accuracy"
 # Name in the ledger -> step/metric of the manifests; of several the lowest counts. Benchmark scripts add
 # their own, such as `search.speedup_batched`.
@@ -149,8 +150,8 @@ def measurements(folder: str | Path) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def read_project(name: str) -> dict[str, dict[str, Any]]:
-    """What the project's `PUBLISHED` (the literature's figures) or `LEDGER` (ours) holds.
+def read_project(name: str) -> Any:
+    """What the project's `PUBLISHED` (the literature's figures), `LEDGER` (ours) or `CLAIMS` (verdicts) holds.
 
     Nothing where that file is not there, as for a package that was installed without the project.
     """
