@@ -12,6 +12,7 @@ import nbformat
 import pytest
 import yaml
 
+from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.report import LEDGER, PUBLISHED, QUOTE, refresh
 
 ROOT = Path(__file__).parent.parent
@@ -75,11 +76,13 @@ def test_a_wrong_quote_is_found():
 def test_published_figures_are_fractions_with_a_source():
     published = yaml.safe_load((ROOT / PUBLISHED).read_text(encoding="utf-8"))
     for name, row in published.items():
-        assert re.fullmatch(r"paper(\.[a-z0-9_]+)+", name)
+        assert re.fullmatch(r"(paper|literature)\.[a-z0-9_]+\.[a-z0-9_]+", name)
+        assert name.split(".")[1] in benchmarks.names()
         assert (
             {"model", "value", "half_width", "source"} <= set(row) <= {"model", "value", "half_width", "source", "note"}
         )
-        assert row["source"] and 0 < row["value"] < 1 and 0 < row["half_width"] < 0.1
+        assert row["source"] and 0 < row["value"] < 1
+        assert row["half_width"] is None and "note" in row or 0 < row["half_width"] < 0.1
 
 
 def test_no_text_types_a_published_figure():
