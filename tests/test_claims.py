@@ -130,3 +130,20 @@ def test_a_unit_runs_once_and_holds_what_the_verdict_needs(tmp_path, monkeypatch
 
 def test_the_seeds_fill_up_one_after_the_other():
     assert [seed for _, seed in plan().units()] == [1, 1, 2, 2, 3, 3]
+
+
+def test_every_attempt_is_kept_and_the_same_one_renewed(tmp_path):
+    path = tmp_path / "attempts.json"
+    first, second = plan(), Plan("abc", {"sat2": 6}, 0.5, 16, {}, ())
+    for one, verdict in [(first, "not run"), (second, "shown"), (first, "contradicted")]:
+        claims.remember_attempt(one, [{"id": "C", "verdict": verdict}], path)
+    found = json.loads(path.read_text())
+    assert [(one["frozen"], one["verdicts"]["C"]) for one in found] == [("abc", "shown"), (None, "contradicted")]
+
+
+def test_reference_runs_need_a_frozen_recipe(tmp_path, capsys):
+    raw = yaml.safe_load((ROOT / PLAN).read_text()) | {"frozen": None}
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    assert claims.main(["run", "--plan", str(path)]) == 2
+    assert "`frozen` names no commit" in capsys.readouterr().err

@@ -308,6 +308,15 @@ def _paper_effect(claim: Claim, published: Mapping[str, Mapping[str, Any]]) -> f
     return ours["value"] - theirs["value"] if ours and theirs else None
 
 
+def remember_attempt(plan: Plan, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Keep the verdicts of this recipe and these seeds in the list of all attempts; the same again replaces them."""
+    seeds = {name: list(arm.seeds) for name, arm in plan.arms.items()}
+    attempt = {"frozen": plan.frozen, "seeds": seeds, "verdicts": {row["id"]: row["verdict"] for row in rows}}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    others = [found for found in before if (found["frozen"], found["seeds"]) != (plan.frozen, seeds)]
+    write_json_atomic(path, [*others, attempt])
+
+
 def forecast(plan: Plan, reference: Path = REFERENCE) -> str:
     """What is left to run, in words: units, and core-hours from the plan's minutes (two cores)."""
     left = waiting(plan, reference)
@@ -328,6 +337,11 @@ def main(words: Sequence[str] | None = None) -> int:
         plan = read_plan(chosen.plan)
         print(forecast(plan, chosen.reference), flush=True)
         if chosen.do == "run":
+            if plan.frozen is None and chosen.reference == REFERENCE:
+                raise ValueError(
+                    f"{chosen.plan}: `frozen` names no commit, and {REFERENCE} is for a frozen recipe; "
+                    "write it there, or give another --reference while developing"
+                )
             end = time.monotonic() + 60 * chosen.minutes
             for arm, seed in waiting(plan, chosen.reference):
                 if time.monotonic() + 60 * arm.minutes > end:
@@ -338,6 +352,7 @@ def main(words: Sequence[str] | None = None) -> int:
         elif chosen.do == "judge":
             rows = judge(plan, chosen.reference)
             write_json_atomic(chosen.reference / "claims.json", rows)
+            remember_attempt(plan, rows, chosen.reference / "attempts.json")
             for row in rows:
                 effect = "" if row["effect"] is None else " {effect:+.3f} [{low:+.3f}, {high:+.3f}]".format(**row)
                 print(
