@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from vigorl_lib import training
 from vigorl_lib.nano import lessons
 from vigorl_lib.nano.model import build_model, build_processor, texts, train_tokenizer
-from vigorl_lib.nano.muon import MuonAdamW
+from vigorl_lib.nano.muon import Muon, MuonAdamW
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,24 @@ def made():
     tokenizer = train_tokenizer(texts([lessons.lesson(seed) for seed in range(40)]))
     size = {"hidden": 64, "layers": 1, "vision_hidden": 32, "vision_layers": 1}
     return build_model("qwen3_vl", tokenizer, seed=0, **size), build_processor("qwen3_vl", tokenizer)
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (32, 32)])
+def test_muon_moves_as_torch_s_does_up_to_its_bf16(shape):
+    torch.manual_seed(0)
+    ours = torch.nn.Parameter(torch.randn(shape))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    pair = (
+        (ours, Muon([ours], lr=0.01)),
+        (theirs, torch.optim.Muon([theirs], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")),
+    )
+    begin = ours.detach().clone()
+    for _ in range(5):
+        gradient = torch.randn(shape)
+        for weight, optimiser in pair:
+            weight.grad = gradient.clone()
+            optimiser.step()
+    assert (ours - theirs).norm() < 0.02 * (ours - begin).norm()
 
 
 def test_every_weight_belongs_to_one_of_the_two(made):
