@@ -9,6 +9,12 @@ SEED    ?= 0
 HF_HUB_OFFLINE ?= 1
 export HF_HUB_OFFLINE
 
+# glibc hands large blocks back to the system at once, which then fills them with zeros for every tensor anew.
+# Kept instead, GRPO takes about a fifth less time on two cores; other C libraries ignore these.
+export MALLOC_MMAP_MAX_ = 0
+export MALLOC_TRIM_THRESHOLD_ = 20000000000
+export MALLOC_TOP_PAD_ = 67108864
+
 RUN   := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
 OUT   := $(or $(VIGORL_OUTPUTS),outputs)/$(PROFILE)/$(ARM)/seed$(SEED)

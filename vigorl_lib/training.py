@@ -452,6 +452,7 @@ def grpo_trainer(
         temperature=settings.temperature,
         top_p=settings.top_p,
         top_k=0,
+        cache_implementation="static",  # a growing cache is copied whole for every token
         beta=settings.beta,
         epsilon=settings.epsilon,
         epsilon_high=settings.epsilon_high,
