@@ -32,7 +32,8 @@ def save(folder, name, seed, scores, version="one", first=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps({"id": f"q{first + k}", "accuracy": score}) + "\n" for k, score in enumerate(scores))
     (path.parent / "sat2.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-    path.write_text(json.dumps({"items": {"sat2": {"fingerprint": version}}}))
+    cost = {"policy_tokens": 100 * seed, "updates": 10}
+    path.write_text(json.dumps({"items": {"sat2": {"fingerprint": version}}, "cost": cost}))
 
 
 def test_the_projects_plan_fits_its_arms_and_its_sources():
@@ -82,6 +83,7 @@ def test_verdicts(tmp_path):
     assert (up["n_items"], up["n_seeds"]) == (18, 3)
     assert level["effect"] == 0
     assert up["boot_low"] <= up["effect"] <= up["boot_high"]
+    assert up["ours_cost"] == {"policy_tokens": 200, "updates": 10}
     assert up["by_seed"][1] == {"seed": 2, "ours": 1.0, "theirs": pytest.approx(1 / 3)}
 
 
@@ -122,10 +124,21 @@ def test_a_unit_runs_once_and_holds_what_the_verdict_needs(tmp_path, monkeypatch
     result = run_unit(small, small.arms["new"], 1, tmp_path)
     assert waiting(small, tmp_path) == []
     assert result["items"]["sat2"]["accuracy"]["n"] == 6
+    assert result["cost"] == {"policy_tokens": 0, "updates": 0}  # the shipped base, as it is
     scores, print_of = claims._scores(result_path(small.arms["new"], 1, tmp_path), claim())
     assert len(scores) == 6
     assert sum(scores.values()) / 6 == result["items"]["sat2"]["accuracy"]["value"]
     assert print_of == result["items"]["sat2"]["fingerprint"]
+
+
+@pytest.mark.parametrize(("last", "tokens", "updates"), [("04_grounded_grpo", 115, 9), ("05_zoom_grpo", 27, 12)])
+def test_the_cost_counts_the_search_that_the_arm_needs(last, tokens, updates):
+    metrics = {
+        "02_search_traces": {"policy_tokens": {"trees": 100, "zoom_trees": 12}},
+        "03_warm_start": {"updates": 4},
+        last: {"training": {"policy_tokens": 15, "updates": 5} | ({"sft_updates": 3} if "05" in last else {})},
+    }
+    assert claims.cost(metrics) == {"policy_tokens": tokens, "updates": updates}
 
 
 def test_the_seeds_fill_up_one_after_the_other():

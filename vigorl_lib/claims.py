@@ -186,6 +186,7 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
         "code": code_version(),
         "machine": machine(),
         "seconds": round(time.monotonic() - began),
+        "cost": cost({step: manifest["metrics"] for step, manifest in manifests.items()}),
         "steps": {
             step: {key: manifest[key] for key in ("params", "metrics", "seconds", "code", "inputs")}
             for step, manifest in manifests.items()
@@ -194,6 +195,18 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
     }
     write_json_atomic(path, result)
     return result
+
+
+def cost(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """What training an arm took, of its steps' metrics: tokens that policies wrote, search included, and updates."""
+    tokens = updates = 0
+    for step, found in metrics.items():
+        training = found.get("training", {})
+        tokens += training.get("policy_tokens", 0)
+        updates += training.get("updates", 0) + training.get("sft_updates", 0) + found.get("updates", 0)
+        if step == "02_search_traces":
+            tokens += found["policy_tokens"]["zoom_trees" if "05_zoom_grpo" in metrics else "trees"]
+    return {"policy_tokens": tokens, "updates": updates}
 
 
 # Judging --------------------------------------------------------------------------------------------------
@@ -236,6 +249,7 @@ def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
     boot_low, boot_high    the same by a bootstrap over seeds and items, as a check
     p_holm                 one-sided, against the smallest effect; adjusted over all primary claims, run or not
     by_seed                the two arms' means, seed by seed
+    ours_cost, theirs_cost what a seed's training took (`cost`), the mean over seeds
     paper_effect           the difference that the paper reports, None where it has none
 
     verdict: "shown" (p_holm below 0.05), "contradicted" (the whole interval below 0), "not shown", "not run" (fewer
@@ -275,6 +289,8 @@ def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
                 "n_seeds": len(found),
                 "smallest_effect": claim.smallest_effect,
                 "paper_effect": _paper_effect(claim, published),
+                "ours_cost": _mean_cost(plan.arms[claim.ours], found, reference),
+                "theirs_cost": _mean_cost(plan.arms[claim.theirs], found, reference),
                 "by_seed": [
                     {"seed": seed, "ours": mean(a for a, _ in pairs), "theirs": mean(b for _, b in pairs)}
                     for seed, pairs in found.items()
@@ -282,6 +298,12 @@ def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _mean_cost(arm: Arm, seeds: Iterable[int], reference: Path) -> dict[str, float] | None:
+    paths = [result_path(arm, seed, reference) for seed in seeds]
+    found = [json.loads(path.read_text(encoding="utf-8"))["cost"] for path in paths]
+    return {name: mean(one[name] for one in found) for name in found[0]} if found else None
 
 
 def _mean_gain(pairs: Sequence[tuple[float, float]]) -> float:

@@ -336,6 +336,15 @@ class GRPOSettings:
     seed: int = 0
 
 
+def tokens_written(rows: Sequence[Mapping[str, float]], settings: GRPOSettings) -> int:
+    """About how many tokens the policy wrote in a GRPO run whose `curve` is `rows`.
+
+    TRL logs the mean length once for each batch of completions, which serves `steps_per_generation` steps.
+    """
+    completions = settings.prompts_per_step * settings.group_size * settings.steps_per_generation
+    return round(sum(row["length"] for row in rows if "length" in row) * completions)
+
+
 def grpo_rows(examples: Sequence[Example], views: Sequence[View], mode: Mode) -> Dataset:
     """One row per example, in the order given: prompt, its one image in the model's frame, and its index."""
     rows = []
