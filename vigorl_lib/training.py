@@ -461,7 +461,8 @@ def grpo_trainer(
         temperature=settings.temperature,
         top_p=settings.top_p,
         top_k=0,
-        cache_implementation="static",  # a growing cache is copied whole for every token
+        # A growing cache is copied whole for every token; a GPU does that fast, and would compile for a static one.
+        cache_implementation=None if on_gpu else "static",
         beta=settings.beta,
         epsilon=settings.epsilon,
         epsilon_high=settings.epsilon_high,
