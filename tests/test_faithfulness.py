@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from vigorl_lib.benchmarks import registry as benchmarks
-from vigorl_lib.faithfulness import follows_route, route_reached, things_under
+from vigorl_lib.faithfulness import follows_route, route_reached, things_under, with_other_crops
 from vigorl_lib.grounding import Box
-from vigorl_lib.policy import View
+from vigorl_lib.policy import View, Zoom
 from vigorl_lib.prompts import BACKTRACK
 from vigorl_lib.records import Example
 
@@ -98,3 +99,22 @@ def test_the_true_walk_of_a_drawn_question_follows_and_a_shuffled_one_does_not()
 def test_a_photograph_has_no_truth(measure):
     with pytest.raises(ValueError, match="'e' has no boxes and no route"):
         measure([], dataclasses.replace(EXAMPLE, truth=None), VIEW)
+
+
+def test_with_other_crops_only_the_crops_change():
+    model = SimpleNamespace(eval=lambda: "the model")
+    policy = SimpleNamespace(
+        model=model, processor=SimpleNamespace(tokenizer=None), batch_size=3, view_of=lambda _: VIEW
+    )
+    asked = []
+
+    def cut(example, point, zoom):
+        asked.append((example.id, point, zoom.looks))
+        return Image.new("RGB", (4, 4), "white")
+
+    other = with_other_crops(policy, cut)
+    view = other.view_of(EXAMPLE)
+    assert view.crop((10, 10), Zoom(looks=5)).size == (4, 4)
+    assert asked == [("e", (10, 10), 5)]
+    assert (other.model, other.batch_size) == ("the model", 3)
+    assert (view.image, view.original, view.frame) == (VIEW.image, VIEW.original, VIEW.frame)

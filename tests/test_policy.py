@@ -327,3 +327,14 @@ def test_search_runs_on_a_real_policy(policy, examples):
     )
     assert sorted(tree.id for tree in trees) == sorted(example.id for example in examples[:2])
     assert all(tree.calls > 0 and tree.tokens > 0 for tree in trees)
+
+
+def test_an_options_loss_is_the_models_own_whatever_shares_its_batch(policy, examples):
+    for example, found in zip(examples, policies.option_losses(policy, examples, "direct"), strict=True):
+        (talk,) = talks(policy, [example], "direct")
+        for option, loss in zip(example.options, found, strict=True):
+            text = f"<answer> {option} </answer>"
+            inputs = policy._processed([talk], [text])
+            labels = inputs["input_ids"].clone()
+            labels[:, : -len(policy.tokenizer(text)["input_ids"])] = -100
+            assert loss == pytest.approx(policy.model(**inputs, labels=labels).loss.item(), abs=1e-4)

@@ -1,4 +1,4 @@
-"""Do the points of a trace walk the route that its question describes? Judged by a twin's truth, never a reward.
+"""Does a model do what its points say? Routes judged by a twin's truth (never a reward), and crops that lie.
 
 Points are pixels of the frame that the model writes in (`View.frame`), the truth's boxes are pixels of the original
 (`View.original_frame`). Of the view only these two frames are used: the pictures of a twin are all of one size, so
@@ -7,12 +7,16 @@ one view serves all of its examples. Every function raises ValueError on an exam
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from PIL import Image
+
 from vigorl_lib.grounding import Box, Point
-from vigorl_lib.policy import View
+from vigorl_lib.policy import LocalPolicy, View, Zoom
 from vigorl_lib.prompts import BACKTRACK
 from vigorl_lib.records import Example
 from vigorl_lib.traces import find_points
@@ -59,3 +63,26 @@ def _truth(example: Example) -> Any:
             f"example {example.id!r} has no boxes and no route: only a twin's examples have (source 'twin')"
         )
     return example.truth
+
+
+def with_other_crops(policy: LocalPolicy, cut: Callable[[Example, tuple[int, int], Zoom], Image.Image]) -> LocalPolicy:
+    """The policy, but a look at a point of an example shows what `cut` returns instead of the place itself.
+
+    Weights and prompts are the same: what its answers lose or gain, they owe to what the crops show.
+    """
+    other = LocalPolicy(policy.model, policy.processor, batch_size=policy.batch_size)
+
+    def view_of(example: Example) -> View:
+        view = policy.view_of(example)
+        return _OtherView(view.original, view.image, functools.partial(cut, example))
+
+    other.view_of = view_of
+    return other
+
+
+@dataclasses.dataclass(frozen=True)
+class _OtherView(View):
+    cut: Callable[[tuple[int, int], Zoom], Image.Image]
+
+    def crop(self, coordinate: tuple[int, int], zoom: Zoom) -> Image.Image:
+        return self.cut(coordinate, zoom)
