@@ -21,11 +21,13 @@ from vigorl_lib.nano import twins, world
 from vigorl_lib.nano.world import COLOURS, CROP_OFFSET, DIRECTIONS, NAMES, SIDE, VIEW_SIDE, Scene, Thing
 from vigorl_lib.traces import render_answer, render_call, render_single
 
-LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.30, 0.24, 0.38  # of the conversations; the rest look at crops
+LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.22, 0.36, 0.36  # of the conversations; the rest look at crops
 # How far a narration heeds the question: it begins with the thing that is named there, a move takes the direction
 # that is given for it, and it goes on for as many moves as are asked; else it begins, moves and ends anywhere, early.
 START_FROM_QUESTION, FOLLOW, FINISH = 0.85, 0.9, 0.2
-ALIKE = 0.5  # of the pictures of skills: few colours, since a shape is otherwise found by its colour, not its place
+# How many colours the things of a skill's picture have, with rates. A base that seldom meets two things of one colour
+# finds a shape by its colour instead of its place: where it errs, it names the right colour and another thing's shape.
+PALETTES = {1: 0.4, 2: 0.3, len(COLOURS): 0.3}
 SUB_GOAL, CHECK, WAIT = 0.1, 0.06, 0.06  # rates of these phrases in narrations
 COMPARE = 0.3  # of the moves between things of different size: "first below: green circle (x, y), larger."
 PLACE_WORD = 0.5  # an ungrounded narration says where in words, such as "top left"
@@ -247,24 +249,21 @@ LISTINGS: dict[Skill, float] = {
     _walk: 0.2,
 }
 QUESTIONS: dict[Skill, float] = {
-    _point: 0.12,
-    _name: 0.12,
-    _width: 0.12,
-    _next: 0.22,
-    _further_left: 0.04,
-    _larger: 0.15,
+    _point: 0.13,
+    _name: 0.08,
+    _width: 0.08,
+    _next: 0.33,
+    _further_left: 0.03,
+    _larger: 0.25,
     _count: 0.02,
-    _recall: 0.13,
+    _recall: 0.08,
 }
 
 
-def skill_scene(rng: random.Random, most: int, *, alike: float = 0.0) -> Scene:
-    """One to `most` things whose names come from a few, so that names repeat; full pictures are likelier.
-
-    At the rate `alike` the names have two colours at most: then a colour does not say which shape goes with it.
-    """
+def skill_scene(rng: random.Random, most: int, *, colours: int = len(COLOURS)) -> Scene:
+    """One to `most` things of at most `colours` colours; their few names repeat, and full pictures are likelier."""
     count = max(rng.randint(1, most), rng.randint(1, most))
-    palette = rng.sample(list(COLOURS), 2) if rng.random() < alike else list(COLOURS)
+    palette = rng.sample(list(COLOURS), colours)
     offered = [name for name in NAMES if name.split()[0] in palette]
     names = rng.sample(offered, min(rng.randint(max(1, count - 3), count), len(offered)))
     return world.make_scene(rng, names=[*names, *(rng.choice(names) for _ in range(count - len(names)))])
@@ -272,7 +271,8 @@ def skill_scene(rng: random.Random, most: int, *, alike: float = 0.0) -> Scene:
 
 def skill_conversation(rng: random.Random, most: int, skills: dict[Skill, float]) -> list[dict[str, Any]]:
     """Questions from `skills` about one picture, as chat messages, until every thing is named."""
-    scene = skill_scene(rng, most, alike=ALIKE)
+    (colours,) = rng.choices(list(PALETTES), list(PALETTES.values()))
+    scene = skill_scene(rng, most, colours=colours)
     fresh = list(range(len(scene.things)))
     messages: list[dict[str, Any]] = []
     while fresh:
