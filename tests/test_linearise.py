@@ -15,6 +15,7 @@ from vigorl_lib.prompts import BACKTRACK
 from vigorl_lib.search.linearise import (
     FINAL_THOUGHT,
     Chain,
+    all_right,
     chains,
     corrected_chains,
     direct_chains,
@@ -118,6 +119,15 @@ def test_single_turn_text():
     assert text == "<think>\nCup (7, 8). It is big.\n</think>\n<answer> cup </answer>"
 
 
+def test_with_all_endings_right_every_answer_makes_a_chain():
+    found = {(chain.steps, chain.answer, chain.kind) for chain in chains(all_right(TREE))}
+    assert found == {
+        (("Start (1, 2).", *RIGHT.steps), "cup", "direct"),
+        (("Start (1, 2).", *WRONG.steps), "bowl", "direct"),
+        (("Look, the cup (2, 2).",), "cup", "direct"),
+    }
+
+
 # --- turns ---
 
 
@@ -138,6 +148,17 @@ def test_turns_zoom_at_new_points_and_keep_all_text():
             (),
         ),
     )
+
+
+def test_turns_may_keep_the_places_where_a_chain_arrives():
+    chain = chain_of("Cup (7, 8).", "Bowl (5, 6).", "Big (1, 2). So.")
+    assert to_turns(chain, 2, kept="last") == (
+        Turn("Cup (7, 8). Bowl (5, 6).", (5, 6), None, ()),
+        Turn("Big (1, 2).", (1, 2), None, ()),
+        Turn(f"So. {FINAL_THOUGHT}", None, "cup", ()),
+    )
+    assert to_turns(chain, 3, kept="last") == to_turns(chain, 3)
+    assert [turn.call for turn in to_turns(chain, 0, kept="last")] == [None]
 
 
 def test_turns_take_the_first_new_point_of_a_sentence():
@@ -205,9 +226,9 @@ rollouts = st.builds(
 nodes = st.builds(lambda text, found: Node(text, rollouts=tuple(found)), things, st.lists(rollouts, max_size=3))
 
 
-@given(st.lists(nodes, max_size=3), st.integers(0, 4))
+@given(st.lists(nodes, max_size=3), st.integers(0, 4), st.sampled_from(["first", "last"]))
 @hypothesis_settings(max_examples=60, deadline=None)
-def test_what_holds_for_every_chain(children: list[Node], max_calls: int):
+def test_what_holds_for_every_chain(children: list[Node], max_calls: int, kept: str):
     tree = tree_of(*children)
     found = chains(tree)
     assert len({(chain.steps, chain.answer) for chain in found}) == len(found)
@@ -217,7 +238,7 @@ def test_what_holds_for_every_chain(children: list[Node], max_calls: int):
         assert single.answer == chain.answer == "cup"
         assert chain.steps.count(BACKTRACK) == (chain.kind == "corrected")
 
-        turns = to_turns(chain, max_calls)
+        turns = to_turns(chain, max_calls, kept=kept)
         parsed = parse_trace(render_turns(turns), zoom=True)
         assert parsed.turns == turns
         assert parsed.well_formed

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from vigorl_lib.prompts import BACKTRACK
-from vigorl_lib.search.tree import Path, Rollout, Tree, steps_along
+from vigorl_lib.search.tree import Node, Path, Rollout, Tree, steps_along
 from vigorl_lib.traces import (
     Turn,
     find_points,
@@ -93,6 +93,16 @@ def corrected_chains(tree: Tree) -> list[Chain]:
     return found
 
 
+def all_right(tree: Tree) -> Tree:
+    """The tree with every answered ending called right: for a judge that comes later, such as a look closer."""
+
+    def node(found: Node) -> Node:
+        endings = (e if e.answer is None else dataclasses.replace(e, reward=CORRECT) for e in found.rollouts)
+        return dataclasses.replace(found, rollouts=tuple(endings), children=tuple(map(node, found.children)))
+
+    return dataclasses.replace(tree, root=node(tree.root))
+
+
 def chains(tree: Tree) -> list[Chain]:
     """The training chains of a tree: direct, then corrected, each in tree order, of equals the first.
 
@@ -141,23 +151,29 @@ def to_single(chain: Chain) -> str:
     return render_single(filter(None, chain.steps), chain.answer)
 
 
-def to_turns(chain: Chain, max_calls: int) -> tuple[Turn, ...]:
+def to_turns(chain: Chain, max_calls: int, *, kept: Literal["first", "last"] = "first") -> tuple[Turn, ...]:
     """The chain as a dialogue of at most `max_calls` zooms and a last turn that answers.
 
     A sentence with a point that was not zoomed at before (exact integers, as released) ends a thought, and
     its first such point is the zoom: no thought is without text. All other text waits for the next thought;
-    what is left, and FINAL_THOUGHT, is the last.
+    what is left, and FINAL_THOUGHT, is the last. Of more such sentences than `max_calls` the first are `kept`, as
+    released, or the last, where the chain arrives.
     """
+    parts = [part for step in chain.steps for part in split_steps(step)]
+    called: dict[tuple[int, int], int] = {}  # point -> number of the sentence that zooms there
+    for number, part in enumerate(parts):
+        new = [point for point in part.points if point not in called]
+        if new:
+            called[new[0]] = number
+    start = 0 if kept == "first" else max(0, len(called) - max_calls)
+    zooms = {number: point for point, number in list(called.items())[start : start + max_calls]}
     turns: list[Turn] = []
-    called: set[tuple[int, int]] = set()
     waiting: list[str] = []
-    for part in (part for step in chain.steps for part in split_steps(step)):
+    for number, part in enumerate(parts):
         if text := part.text.strip():
             waiting.append(text)
-        new = [point for point in part.points if point not in called]
-        if new and len(turns) < max_calls:
-            called.add(new[0])
-            turns.append(Turn(" ".join(waiting), new[0], None, ()))
+        if number in zooms:
+            turns.append(Turn(" ".join(waiting), zooms[number], None, ()))
             waiting = []
     return (*turns, Turn(" ".join([*waiting, FINAL_THOUGHT]), None, chain.answer, ()))
 
