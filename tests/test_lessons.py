@@ -122,6 +122,17 @@ def test_a_lesson_s_crop_is_the_policy_s():
         assert view.crop(point, Zoom()).tobytes() == lessons.crop(picture, point).tobytes()
 
 
+def test_the_last_look_of_a_lesson_says_that_the_answer_is_due(blank):
+    """As in an episode: a base that never read that sentence answers nothing after its last look."""
+    assert Zoom().looks == lessons.LOOKS
+    counts = collections.Counter()
+    for _, messages in formats(400):
+        due = [prompts.ANSWER_IS_DUE in str(m["content"]) for m in messages if m["role"] == "tool"]
+        counts[len(due)] += 1
+        assert due == [False] * min(len(due), lessons.LOOKS - 1) + [True] * (len(due) == lessons.LOOKS)
+    assert counts[1] > counts[lessons.LOOKS] > 10
+
+
 @pytest.mark.parametrize("subject", exam.SUBJECTS)
 def test_the_exam_knows_its_answers(subject, blank):
     """Each item takes the answer that its lesson would teach, and not a wrong one."""

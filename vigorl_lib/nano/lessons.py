@@ -30,6 +30,7 @@ START_FROM_QUESTION, FOLLOW, FINISH = 0.85, 0.9, 0.2
 PALETTES = {1: 0.4, 2: 0.3, len(COLOURS): 0.3}
 SUB_GOAL, CHECK, WAIT = 0.1, 0.06, 0.06  # rates of these phrases in narrations
 COMPARE = 0.3  # of the moves between things of different size: "first below: green circle (x, y), larger."
+LOOKS = 2  # most looks of an episode: the last one says that the answer is due
 PLACE_WORD = 0.5  # an ungrounded narration says where in words, such as "top left"
 MODES: dict[prompts.Mode, float] = {"direct": 0.2, "vanilla": 0.25, "grounded": 0.25, "zoom": 0.3}  # of formats
 
@@ -376,16 +377,18 @@ def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.I
     if mode != "zoom":
         return item, [*messages, {"role": "assistant", "content": render_single(steps, answer)}]
 
-    looks = rng.sample(range(len(steps)), min(rng.choice((1, 1, 2)), len(steps)))
+    looks = rng.sample(range(len(steps)), min(rng.choice((1, 1, LOOKS)), len(steps)))
     last = item.scene.things[seen[max(looks)]]
     pending: list[str] = []
+    left = LOOKS
     for index, step in enumerate(steps[: max(looks) + 1]):
         pending.append(step)
         if index in looks:
             point = spot(item.scene.things[seen[index]])
+            left -= 1
             messages += [
                 {"role": "assistant", "content": render_call(" ".join(pending), point)},
-                {"role": "tool", "content": prompts.observation(crop(picture, point), last=False)},
+                {"role": "tool", "content": prompts.observation(crop(picture, point), last=left == 0)},
             ]
             pending = []
     if item.benchmark == "vstar":
