@@ -30,7 +30,7 @@ BATCH = 32
 
 
 def race(family: Family, tokenizer, *, seed: int, eye_steps: int, steps: int, items: int) -> dict:
-    """Train one family from nothing and examine it: share of points that hit, with its interval, and the seconds."""
+    """Train one family from nothing and examine it: the share of points that hit, with its interval."""
     began = time.perf_counter()
     model, processor = build_model(family, tokenizer, seed=seed), build_processor(family, tokenizer)
     *_, seen = eye.train_eye(model, processor, steps=eye_steps, learning_rate=2e-3, seed=seed)

@@ -135,7 +135,7 @@ def test_a_unit_runs_once_and_holds_what_the_verdict_needs(tmp_path, monkeypatch
 def test_the_cost_counts_the_search_that_the_arm_needs(last, tokens, updates):
     metrics = {
         "02_search_traces": {"policy_tokens": {"trees": 100, "zoom_trees": 12}},
-        "03_warm_start": {"updates": 4},
+        "03_warm_start": {"training": {"updates": 4}},
         last: {"training": {"policy_tokens": 15, "updates": 5} | ({"sft_updates": 3} if "05" in last else {})},
     }
     assert claims.cost(metrics) == {"policy_tokens": tokens, "updates": updates}

@@ -203,7 +203,7 @@ def cost(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     for step, found in metrics.items():
         training = found.get("training", {})
         tokens += training.get("policy_tokens", 0)
-        updates += training.get("updates", 0) + training.get("sft_updates", 0) + found.get("updates", 0)
+        updates += training.get("updates", 0) + training.get("sft_updates", 0)
         if step == "02_search_traces":
             tokens += found["policy_tokens"]["zoom_trees" if "05_zoom_grpo" in metrics else "trees"]
     return {"policy_tokens": tokens, "updates": updates}

@@ -434,10 +434,8 @@ def answer(
 
 
 @torch.no_grad()
-def option_losses(
-    policy: LocalPolicy, examples: Sequence[Example], mode: Mode, *, reply: str = "<answer> {} </answer>"
-) -> list[tuple[float, ...]]:
-    """For each example the mean cross-entropy (nats a token) of every option, written as a whole `reply`.
+def option_losses(policy: LocalPolicy, examples: Sequence[Example], mode: Mode) -> list[tuple[float, ...]]:
+    """For each example the mean cross-entropy (nats a token) of every option, written as a whole answer.
 
     This is what V*Bench's own scorer compares: nothing is sampled, and the option with the lowest loss is the answer.
     """
@@ -445,14 +443,14 @@ def option_losses(
     for example in examples:
         talk = prompts.conversation(example, policy.view_of(example).image, mode)
         talks += [talk] * len(example.options)
-        written += [reply.format(option) for option in example.options]
+        written += [f"<answer> {option} </answer>" for option in example.options]
     for start in range(0, len(talks), policy.batch_size):
         chosen = slice(start, start + policy.batch_size)
         inputs = policy._processed(talks[chosen], written[chosen])
-        scores = policy.model(**inputs).logits.log_softmax(-1)
-        for ids, row, text in zip(inputs["input_ids"], scores, written[chosen], strict=True):
+        logits = policy.model(**inputs).logits
+        for ids, row, text in zip(inputs["input_ids"], logits, written[chosen], strict=True):
             length = len(policy.tokenizer(text, add_special_tokens=False)["input_ids"])  # at the end: padding is left
-            losses.append(-row[-length - 1 : -1].gather(1, ids[-length:, None]).mean().item())
+            losses.append(F.cross_entropy(row[-length - 1 : -1], ids[-length:]).item())
     found = iter(losses)
     return [tuple(next(found) for _ in example.options) for example in examples]
 

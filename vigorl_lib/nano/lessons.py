@@ -380,15 +380,14 @@ def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.I
     looks = rng.sample(range(len(steps)), min(rng.choice((1, 1, LOOKS)), len(steps)))
     last = item.scene.things[seen[max(looks)]]
     pending: list[str] = []
-    left = LOOKS
     for index, step in enumerate(steps[: max(looks) + 1]):
         pending.append(step)
         if index in looks:
             point = spot(item.scene.things[seen[index]])
-            left -= 1
+            due = index == max(looks) and len(looks) == LOOKS
             messages += [
                 {"role": "assistant", "content": render_call(" ".join(pending), point)},
-                {"role": "tool", "content": prompts.observation(crop(picture, point), last=left == 0)},
+                {"role": "tool", "content": prompts.observation(crop(picture, point), last=due)},
             ]
             pending = []
     if item.benchmark == "vstar":
