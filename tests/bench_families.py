@@ -35,7 +35,7 @@ def race(family: Family, tokenizer, *, seed: int, eye_steps: int, steps: int, it
     model, processor = build_model(family, tokenizer, seed=seed), build_processor(family, tokenizer)
     *_, seen = eye.train_eye(model, processor, steps=eye_steps, learning_rate=2e-3, seed=seed)
     settings = training.SFTSettings(
-        max_steps=steps, batch_size=BATCH, learning_rate=3e-3, warmup_steps=30, logging_steps=25, seed=seed
+        max_steps=steps, batch_size=BATCH, learning_rate=3e-3, warmup_steps=30, logging_steps=min(25, steps), seed=seed
     )
 
     def lesson(index: int) -> list[dict]:
