@@ -53,20 +53,46 @@ def test_formats_are_well_formed(blank):
             continue
         trace = parse_trace(written(messages), zoom=mode == "zoom")
         assert trace.well_formed, trace.problems
-        assert trace.answer in item.options
+        assert trace.answer in item.options or (not item.options and find_points(trace.answer))
         assert bool(trace.points) == (mode != "vanilla")
 
 
+def is_answer(item: twins.Item, answer: str) -> bool:
+    """Whether an answer, in the words of the lessons, is the item's."""
+    end = item.scene.things[item.route[-1]]
+    if not item.options:
+        return exam.pointed_at(item.scene, answer) == end
+    return answer == item.answer
+
+
 def test_formats_do_not_teach_the_answer(blank):
-    """Several-step questions: the shown answer is right no more often than chance + 0.10 (upper 95 % limit)."""
-    right: dict[tuple[str, int], list[bool]] = collections.defaultdict(list)
-    for item, messages in formats(6000):
-        answer = parse_turn(written(messages)[-1], zoom=True).answer
-        truth = item.answer if item.benchmark == "sat2" else chr(ord("A") + item.options.index(item.answer))
+    """Several-step questions: the shown answer is right no more often than chance + 0.10 (upper 95 % limit).
+
+    Not so in dialogues with a look closer: whoever looks where a question leads reads the answer off the crop.
+    """
+    rng, right = random.Random(3), collections.defaultdict(list)
+    for mode in rng.choices(("direct", "vanilla", "grounded"), k=6000):
+        item, messages = lessons.format_conversation(rng, mode)
+        answer = parse_turn(written(messages)[-1], zoom=False).answer
         if len(item.route) > 2:
-            right[item.kind, len(item.options)].append(answer == truth)
+            right[item.kind, len(item.options)].append(is_answer(item, answer))
+    assert {kind for kind, _ in right} == {"goal_aim", "action_consequence", "direct_attributes", "route"}
     for (kind, options), hits in right.items():
-        assert wilson(sum(hits), len(hits)).high <= 1 / options + 0.10, kind
+        chance = 1 / options if options else 1 / 7  # of seven things
+        assert wilson(sum(hits), len(hits)).high <= chance + 0.10, kind
+
+
+def test_a_screen_s_pattern_is_not_guessed(blank):
+    """Which of two or three icons alike has the pattern: no format says it more often than blind choice."""
+    rng, right, blind = random.Random(4), [], []
+    for mode in ("grounded", "zoom"):
+        for _ in range(3000):
+            item, messages = lessons.format_conversation(rng, mode)
+            if item.kind == "pattern":
+                right.append(is_answer(item, parse_turn(written(messages)[-1], zoom=mode == "zoom").answer))
+                name = item.scene.things[0].name
+                blind.append(1 / sum(thing.name == name for thing in item.scene.things))
+    assert wilson(sum(right), len(right)).low < sum(blind) / len(blind)
 
 
 @pytest.mark.parametrize("grounded", [True, False])

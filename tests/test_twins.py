@@ -209,3 +209,26 @@ def test_the_truth_of_an_example_holds_the_things_of_its_route():
     for example in benchmarks.load("vstar", split="dev", limit=8):
         pattern = example.truth["patterns"][example.truth["route"][-1]]
         assert example.options["ABCD".index(example.answer)] == pattern
+
+
+@pytest.mark.parametrize("kind", ["route", "pattern"])
+def test_a_screen_s_target_is_the_only_one_that_fits(kind):
+    rng = random.Random(f"screens {kind}")
+    for _ in range(500):
+        item = twins.screen_item(rng, kind=kind)
+        assert item.scene.ground == "screen" and item.options == ()
+        if kind == "route":
+            assert walk(item) == item.route
+            continue
+        fits = [k for k, t in enumerate(item.scene.things) if f"{t.pattern} {t.name}" in item.question]
+        alike = [t for t in item.scene.things if t.name in item.question]
+        assert tuple(fits) == item.route and len(alike) in (2, 3)
+
+
+def test_a_screen_differs_from_a_plain_ground_around_its_things_only():
+    scene = twins.screen_item(random.Random(5)).scene
+    screen, plain = (np.asarray(world.draw(dataclasses.replace(scene, ground=g)), int) for g in ("screen", "plain"))
+    assert (screen != plain).any()
+    for thing in (thing for thing in scene.things if thing.shape == "square"):
+        left, top, right, bottom = thing.box
+        assert (screen[top:bottom, left:right] == plain[top:bottom, left:right]).all()

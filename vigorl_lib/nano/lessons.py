@@ -11,7 +11,7 @@ below.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PIL import Image
@@ -28,8 +28,9 @@ START_FROM_QUESTION, FOLLOW, FINISH = 0.85, 0.9, 0.2
 # How many colours the things of a skill's picture have, with rates. A base that seldom meets two things of one colour
 # finds a shape by its colour instead of its place: where it errs, it names the right colour and another thing's shape.
 PALETTES = {1: 0.4, 2: 0.3, len(COLOURS): 0.3}
+SCREENS = 0.25  # of the skills' pictures, and of the formats' questions, which then ask for a place
 SUB_GOAL, CHECK, WAIT = 0.1, 0.06, 0.06  # rates of these phrases in narrations
-COMPARE = 0.3  # of the moves between things of different size: "first below: green circle (x, y), larger."
+COMPARE = 0.5  # of the moves between things of different size: "first below: green circle (x, y), larger."
 LOOKS = 2  # most looks of an episode: the last one says that the answer is due
 PLACE_WORD = 0.5  # an ungrounded narration says where in words, such as "top left"
 MODES: dict[prompts.Mode, float] = {"direct": 0.2, "vanilla": 0.25, "grounded": 0.25, "zoom": 0.3}  # of formats
@@ -72,18 +73,8 @@ def narrate(
 
     Each move takes the direction that is `asked` for it at the rate FOLLOW, any other at random.
     """
-    place = not grounded and rng.random() < PLACE_WORD
-
-    def mention(index: int) -> str:
-        thing = scene.things[index]
-        if grounded:
-            return pointed(thing)
-        return f"{thing.name}, {place_word(thing)}" if place else thing.name
-
-    def opening(index: int) -> str:
-        return ("First find " if rng.random() < SUB_GOAL else "Look: ") + mention(index) + "."
-
-    steps, seen = [opening(first)], [first]
+    mention = _mentions(rng, scene, grounded)
+    steps, seen = [_opening(rng, mention(first))], [first]
     for hop in range(hops):
         here = scene.things[seen[-1]]
         found = {d: world.next_thing(scene, here.x, here.y, d) for d in DIRECTIONS}
@@ -104,10 +95,29 @@ def narrate(
         seen.append(end)
     elif rng.random() < WAIT:
         again = rng.randrange(len(scene.things))
-        steps += [prompts.BACKTRACK, opening(again)]
+        steps += [prompts.BACKTRACK, _opening(rng, mention(again))]
         seen += [end, again]
         end = again
     return steps, seen, end
+
+
+def survey(rng: random.Random, scene: Scene, *, grounded: bool, places: Sequence[int]) -> list[str]:
+    """The things at `places` named one after the other."""
+    mention = _mentions(rng, scene, grounded)
+    return [_opening(rng, mention(index)) for index in places]
+
+
+def _mentions(rng: random.Random, scene: Scene, grounded: bool) -> Callable[[int], str]:
+    """How one narration mentions a thing: with its point, or by its name, or with a place in words."""
+    if grounded:
+        return lambda index: pointed(scene.things[index])
+    if rng.random() < PLACE_WORD:
+        return lambda index: f"{scene.things[index].name}, {place_word(scene.things[index])}"
+    return lambda index: scene.things[index].name
+
+
+def _opening(rng: random.Random, mentioned: str) -> str:
+    return ("First find " if rng.random() < SUB_GOAL else "Look: ") + mentioned + "."
 
 
 def _sizes_differ(a: Thing, b: Thing) -> bool:
@@ -115,7 +125,12 @@ def _sizes_differ(a: Thing, b: Thing) -> bool:
 
 
 def concluded(rng: random.Random, item: twins.Item, steps: list[str], end: int) -> str:
-    """The option that a narration ends on, if any, else a random one: the base repeats, it does not reason."""
+    """The option that a narration ends on, if any, else a random one: the base repeats, it does not reason.
+
+    On a screen, the place where it ends.
+    """
+    if not item.options:
+        return write(spot(item.scene.things[end]))
     sizes = (word for word in twins.SIZE_OPTIONS if steps[-1].endswith(f", {word}."))
     said = next(sizes, item.scene.things[end].name)
     return said if said in item.options else rng.choice(item.options)
@@ -267,7 +282,9 @@ def skill_scene(rng: random.Random, most: int, *, colours: int = len(COLOURS)) -
     palette = rng.sample(list(COLOURS), colours)
     offered = [name for name in NAMES if name.split()[0] in palette]
     names = rng.sample(offered, min(rng.randint(max(1, count - 3), count), len(offered)))
-    return world.make_scene(rng, names=[*names, *(rng.choice(names) for _ in range(count - len(names)))])
+    ground = "screen" if rng.random() < SCREENS else "plain"
+    repeated = (rng.choice(names) for _ in range(count - len(names)))
+    return world.make_scene(rng, names=[*names, *repeated], ground=ground)
 
 
 def skill_conversation(rng: random.Random, most: int, skills: dict[Skill, float]) -> list[dict[str, Any]]:
@@ -345,8 +362,17 @@ def describe(thing: Thing) -> str:
 
 def question_for(item: twins.Item) -> str:
     """The user's text for an item, as its benchmark's loader builds it."""
+    if not item.options:
+        return item.question
     ask = prompts.options_as_letters if item.benchmark == "vstar" else prompts.options_as_text
     return ask(item.question, item.options)
+
+
+def _format_item(rng: random.Random, mode: prompts.Mode) -> twins.Item:
+    closer = rng.random() < (0.6 if mode == "zoom" else 0.3)  # a question that only a zoom can answer
+    if rng.random() < SCREENS:
+        return twins.screen_item(rng, kind="pattern" if closer else "route")
+    return twins.vstar_item(rng) if closer else twins.sat2_item(rng)
 
 
 def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.Item, list[dict[str, Any]]]:
@@ -355,7 +381,7 @@ def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.I
     An option is named by its text even where the question wants its letter, which `clean` accepts as well: in 3,000
     steps of lessons with letters a model of this size named the pattern it saw, and then any letter.
     """
-    item = twins.vstar_item(rng) if rng.random() < (0.6 if mode == "zoom" else 0.3) else twins.sat2_item(rng)
+    item = _format_item(rng, mode)
     picture = world.draw(item.scene)
     small = picture.resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BICUBIC)
     text = question_for(item)
@@ -364,15 +390,10 @@ def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.I
         {"role": "user", "content": [{"type": "image", "image": small}, {"type": "text", "text": text}]},
     ]
 
-    first = 0 if rng.random() < START_FROM_QUESTION else rng.randrange(len(item.scene.things))
     if mode == "direct":
-        return item, [
-            *messages,
-            {"role": "assistant", "content": f"<answer> {rng.choice(item.options)} </answer>"},
-        ]
-    grounded, early = mode != "vanilla", rng.choice((0, 1, 1))
-    hops = len(item.directions) if rng.random() < FINISH else early
-    steps, seen, end = narrate(rng, item.scene, grounded=grounded, first=first, hops=hops, asked=item.directions)
+        guess = rng.choice(item.options or [write(spot(thing)) for thing in item.scene.things])
+        return item, [*messages, {"role": "assistant", "content": f"<answer> {guess} </answer>"}]
+    steps, seen, end = _narrated(rng, item, grounded=mode != "vanilla")
     answer = concluded(rng, item, steps, end)
     if mode != "zoom":
         return item, [*messages, {"role": "assistant", "content": render_single(steps, answer)}]
@@ -390,12 +411,28 @@ def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.I
                 {"role": "tool", "content": prompts.observation(crop(picture, point), last=due)},
             ]
             pending = []
-    if item.benchmark == "vstar":
+    if not item.options:
+        answer = write(spot(last))
+    elif item.benchmark == "vstar":
         answer = last.pattern
     elif last.name in item.options:
         answer = last.name
     final = render_answer(f"It is {last.pattern} {last.name}.", answer)
     return item, [*messages, {"role": "assistant", "content": final}]
+
+
+def _narrated(rng: random.Random, item: twins.Item, *, grounded: bool) -> tuple[list[str], list[int], int]:
+    """A narration for an item, see `narrate`: of one of several alike, a survey of one or two of them."""
+    things, named = range(len(item.scene.things)), item.scene.things[item.route[0]].name
+    alike = [index for index in things if item.scene.things[index].name == named]
+    if item.kind == "pattern":
+        asked = rng.random() < START_FROM_QUESTION
+        seen = rng.sample(alike if asked else things, rng.choice((1, 2, 2)))
+        return survey(rng, item.scene, grounded=grounded, places=seen), seen, seen[-1]
+    first = 0 if rng.random() < START_FROM_QUESTION else rng.choice(things)
+    early = rng.choice((0, 1, 1))
+    hops = len(item.directions) if rng.random() < FINISH else early
+    return narrate(rng, item.scene, grounded=grounded, first=first, hops=hops, asked=item.directions)
 
 
 def lesson(seed: int, *, most: int = 7, kind: float | None = None) -> list[dict[str, Any]]:

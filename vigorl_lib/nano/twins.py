@@ -8,6 +8,9 @@ one is. Three question kinds follow from a route:
 - its end's size against the thing before it (SAT-2 `action_consequence`): not decidable from positions, and
   not from the start either, whose own size would give the answer away;
 - its end's surface pattern (V*Bench `direct_attributes`): not visible in the model's view without a zoom.
+
+On screens (ScreenSpot, ScreenSpot-Pro) the answer is a place: the end of a route, or the one of several icons of a name
+that has the pattern asked for, which again takes a zoom.
 """
 
 from __future__ import annotations
@@ -39,14 +42,14 @@ class Item:
     directions: tuple[str, ...]
 
 
-def route_scene(rng: random.Random) -> Scene:
+def route_scene(rng: random.Random, ground: world.Ground = "plain") -> Scene:
     """Seven things: one name that occurs once (the start), four others of which two occur twice.
 
     The names on offer are the four others, all of them present: neither the question's words nor the
     list of things in view tells which one is right.
     """
     start, *others = rng.sample(NAMES, 5)
-    return world.make_scene(rng, names=[start, *others, *rng.sample(others, 2)])
+    return world.make_scene(rng, names=[start, *others, *rng.sample(others, 2)], ground=ground)
 
 
 def sample_route(rng: random.Random, scene: Scene, *, hops: int) -> tuple[tuple[int, ...], tuple[str, ...]] | None:
@@ -69,9 +72,11 @@ def sample_route(rng: random.Random, scene: Scene, *, hops: int) -> tuple[tuple[
     return tuple(route), tuple(directions)
 
 
-def _routed(rng: random.Random, hops: int) -> tuple[Scene, tuple[int, ...], tuple[str, ...]]:
+def _routed(
+    rng: random.Random, hops: int, ground: world.Ground = "plain"
+) -> tuple[Scene, tuple[int, ...], tuple[str, ...]]:
     while True:
-        scene = route_scene(rng)
+        scene = route_scene(rng, ground)
         found = sample_route(rng, scene, hops=hops)
         if found:
             return scene, *found
@@ -129,6 +134,28 @@ def vstar_item(rng: random.Random, *, hops: tuple[int, ...] = (0, 1, 2)) -> Item
         route,
         directions,
     )
+
+
+def screen_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str = "route") -> Item:
+    """One item about a screen: a place is asked for, that of the last thing on its route.
+
+    `kind` "route" leads there from a thing whose name occurs once, "pattern" names it among two or three of its name.
+    """
+    if kind == "route":
+        scene, route, directions = _routed(rng, rng.choice(hops), "screen")
+        question = f"{_go(scene, directions)} Point to what you reach."
+    elif kind == "pattern":
+        asked, *others = rng.sample(NAMES, 4)
+        count = rng.choice((2, 3))
+        scene = world.make_scene(rng, names=[asked] * count + rng.choices(others, k=7 - count), ground="screen")
+        patterns = rng.sample(PATTERNS, count)
+        pairs = zip(scene.things, patterns, strict=False)
+        alike = [dataclasses.replace(thing, pattern=pattern) for thing, pattern in pairs]
+        scene = dataclasses.replace(scene, things=(*alike, *scene.things[count:]))
+        route, directions, question = (0,), (), f"Point to the {patterns[0]} {asked}."
+    else:
+        raise ValueError(f"unknown kind of screen item {kind!r}; known: route, pattern")
+    return Item("screenspot", kind, scene, question, (), "", route, directions)
 
 
 def png(scene: Scene) -> bytes:

@@ -13,6 +13,7 @@ import functools
 import math
 import random
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -37,6 +38,7 @@ PATTERNS = ("plain", "striped", "barred", "checked")
 DIRECTIONS = {"right": (1, 0), "left": (-1, 0), "below": (0, 1), "above": (0, -1)}
 OPPOSITE = {"right": "left", "left": "right", "below": "above", "above": "below"}
 
+Ground = Literal["plain", "screen"]
 CELLS = 4  # things sit on a jittered 4 x 4 grid, so that none hides another
 JITTER = 24
 RADII = (36, 58)
@@ -73,13 +75,17 @@ class Thing:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """The things of one picture, and the seed of its background and pattern phases."""
+    """The things of one picture, the seed of its background and pattern phases, and what they lie on.
+
+    The `ground` is "plain", or a "screen": bars and cards in greys, on which the things are icons.
+    """
 
     seed: int
     things: tuple[Thing, ...]
+    ground: Ground = "plain"
 
 
-def make_scene(rng: random.Random, *, names: Sequence[str]) -> Scene:
+def make_scene(rng: random.Random, *, names: Sequence[str], ground: Ground = "plain") -> Scene:
     """Place one thing per entry of `names` (repeats allowed) on the jittered grid."""
     if not 1 <= len(names) <= CELLS**2:
         raise ValueError(f"a scene holds 1 to {CELLS**2} things, not {len(names)}")
@@ -98,7 +104,7 @@ def make_scene(rng: random.Random, *, names: Sequence[str]) -> Scene:
                 radius=rng.randint(*RADII),
             )
         )
-    return Scene(seed=rng.getrandbits(32), things=tuple(things))
+    return Scene(rng.getrandbits(32), tuple(things), ground)
 
 
 def draw(scene: Scene) -> Image.Image:
@@ -107,6 +113,8 @@ def draw(scene: Scene) -> Image.Image:
     shade = rng.integers(222, 244, size=3)
     canvas = np.empty((SIDE, SIDE, 3), np.uint8)
     canvas[:] = shade
+    if scene.ground == "screen":
+        canvas = _screen(tuple(map(int, shade)), random.Random(scene.seed))
     for thing in scene.things:
         left, top, right, bottom = thing.box
         mask = _mask(thing.shape, thing.radius)
@@ -119,6 +127,27 @@ def draw(scene: Scene) -> Image.Image:
         region = canvas[top : bottom + 1, left : right + 1]
         np.copyto(region, paint, where=mask[..., None])
     return Image.fromarray(canvas)
+
+
+def _screen(shade: tuple[int, int, int], rng: random.Random) -> np.ndarray:
+    """An empty screen, 672 x 672 RGB: a title bar, and a card with a line of text on most cells of the grid."""
+    image = Image.new("RGB", (SIDE, SIDE), shade)
+    pen, cell = ImageDraw.Draw(image), SIDE // CELLS
+    tint = lambda value: tuple(min(channel * value // 240, 255) for channel in shade)  # noqa: E731
+    for place in range(CELLS**2):
+        row, column = divmod(place, CELLS)
+        left, top = column * cell + 5, row * cell + 5
+        if rng.random() < 0.8:
+            pen.rounded_rectangle((left, top, left + cell - 10, top + cell - 10), 14, tint(255), tint(190), 2)
+        if rng.random() < 0.6:
+            end = left + rng.randint(cell // 3, cell - 30)
+            pen.rectangle((left + 14, top + cell - 24, end, top + cell - 17), tint(170))
+    bar = rng.choice((18, 24))
+    pen.rectangle((0, 0, SIDE, bar), tint(rng.randint(150, 200)))
+    for button in range(3):
+        x = SIDE - 20 * (button + 1)
+        pen.ellipse((x, bar // 2 - 5, x + 10, bar // 2 + 5), tint(120))
+    return np.array(image)
 
 
 @functools.cache
