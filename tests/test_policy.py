@@ -58,6 +58,15 @@ def test_views_are_made_when_asked_for_and_only_the_last_are_kept(policy, exampl
         views[5]
 
 
+def test_looks_are_what_a_reply_s_turns_were_shown(policy, examples):
+    """The last turn's call was made when no look was left, so nothing came back."""
+    view, zoom = policy.view_of(examples[0]), Zoom()
+    windows, crops = view.looks((CALL, CALL.replace("20", "30"), CALL.replace("20", "40")), zoom)
+    assert windows == [view.window(point, zoom) for point in ((10, 20), (10, 30))]
+    assert [crop.tobytes() for crop in crops] == [view.crop(point, zoom).tobytes() for point in ((10, 20), (10, 30))]
+    assert view.looks(("<think> a </think>\n<answer> b </answer>",), zoom) == ([], [])
+
+
 def test_numbers_and_marks_are_single_tokens(tokenizer):
     assert len(tokenizer) <= 1000
     assert tokenizer.tokenize("(12, 345).") == ["(", "12", ",Ġ", "34", "5", ")."]

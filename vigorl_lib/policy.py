@@ -79,6 +79,11 @@ class View:
         """The crop around a point of the model's frame, cut from the original (paper §4.3.1)."""
         return images.cut_crop(self.original, self.window(coordinate, zoom), (zoom.size, zoom.size))
 
+    def looks(self, turns: Sequence[str], zoom: Zoom) -> tuple[list[tuple[int, int, int, int]], list[Image.Image]]:
+        """The windows and crops that a reply's turns were shown; what its last turn asks for never came."""
+        calls = traces.parse_trace(turns[:-1], zoom=True).calls
+        return [self.window(call, zoom) for call in calls], [self.crop(call, zoom) for call in calls]
+
 
 class Views(Sequence[View]):
     """The views of many examples, made when asked for; the last ones are kept, as all originals may not fit."""
