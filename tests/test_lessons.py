@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from vigorl_lib import prompts
+from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.benchmarks import sources
 from vigorl_lib.nano import exam, lessons, twins, world
 from vigorl_lib.policy import View, Zoom
 from vigorl_lib.stats import wilson
@@ -138,6 +140,14 @@ def test_a_narration_heeds_the_question_at_the_stated_rate():
         expected += lessons.FOLLOW + (1 - lessons.FOLLOW) / ways
         count += 1
     assert abs(heeded - expected) / count < 0.02
+
+
+@pytest.mark.parametrize("name", ["screenspot", "screenspot_pro"])
+def test_lessons_ask_about_screens_as_the_loader_does(name):
+    (example,) = benchmarks.load(name, "nano", split="dev", limit=1)
+    rng = random.Random(sources.digest(f"{name}/dev/0/0"))
+    item = twins.screen_item(rng, kind="route" if name == "screenspot" else "pattern")
+    assert lessons.question_for(item) == example.question
 
 
 def test_a_lesson_s_crop_is_the_policy_s():

@@ -58,6 +58,12 @@ def test_views_are_made_when_asked_for_and_only_the_last_are_kept(policy, exampl
         views[5]
 
 
+def test_places_are_written_in_the_view_s_frame(policy, examples):
+    (screen,) = benchmarks.load("screenspot", "twin", split="dev", limit=1)
+    assert policy.frame_of(screen) == policy.view_of(screen).frame
+    assert policy.frame_of(examples[0]) is None, "no place is asked for"
+
+
 def test_looks_are_what_a_reply_s_turns_were_shown(policy, examples):
     """The last turn's call was made when no look was left, so nothing came back."""
     view, zoom = policy.view_of(examples[0]), Zoom()

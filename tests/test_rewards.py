@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from vigorl_lib import rewards
 from vigorl_lib.answers import is_right, last_answer, named_option, normalise, right_option
 from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.grounding import Frame
 from vigorl_lib.records import Example
 from vigorl_lib.rewards import count_distinct, score
 from vigorl_lib.traces import render_answer, render_call, render_single
 
-SIZE = (96, 96)
+VIEW = Frame.resized(Frame.original(672, 672), 96, 96)
 SAT = Example("s", "sat2", "goal_aim", "Where?", ("on the left", "on the right"), "on the right", ())
 CAPITAL = Example("c", "sat2", "goal_aim", "Where?", ("Left", "Right"), "Right", ())
+PLACE = Example("p", "screenspot", "web/icon", "Where?", (), "", (), box=(70, 140, 140, 210), size=(672, 672))
 VSTAR = Example("v", "vstar", "direct_attributes", "Colour?", ("red", "blue", "green"), "B", ())
 RIGHT = render_single(["The sofa (12, 30).", "The lamp (40, 5)."], "on the right")
 
@@ -32,12 +34,12 @@ hostile = st.lists(pieces | st.text(max_size=4), max_size=14).map("".join)
 
 
 def vigorl(text, example=SAT, mode="grounded", **more):
-    return score([text], example, mode=mode, protocol="vigorl", image_size=SIZE, **more)
+    return score([text], example, mode=mode, protocol="vigorl", frame=VIEW, **more)
 
 
 def clean(text, example=SAT, mode="grounded", **more):
     turns = [text] if isinstance(text, str) else text
-    return score(turns, example, mode=mode, protocol="clean", image_size=SIZE, **more)
+    return score(turns, example, mode=mode, protocol="clean", frame=VIEW, **more)
 
 
 def looks(*points, answer="B"):
@@ -221,7 +223,7 @@ def test_the_linear_readers_find_what_the_released_expressions_find(text):
 
 
 def zoomed(turns, **more):
-    return score(turns, VSTAR, mode="zoom", protocol="vigorl", image_size=SIZE, **more)
+    return score(turns, VSTAR, mode="zoom", protocol="vigorl", frame=VIEW, **more)
 
 
 def test_a_released_zoom_pays_for_every_distinct_look_without_limit():
@@ -366,7 +368,7 @@ def test_any_rollout_gets_a_reward_within_bounds_that_agrees_with_the_grader(tur
         assert 0 <= reward.total <= most + 1e-9
         assert reward.accuracy == benchmarks.grade(example.benchmark, turns, example, "clean").score
         if mode != "direct":
-            released = score(turns, example, mode=mode, protocol="vigorl", image_size=SIZE)
+            released = score(turns, example, mode=mode, protocol="vigorl", frame=VIEW)
             assert released.total >= 0 and {released.accuracy, released.format} <= {0.0, 1.0}
 
 
@@ -377,7 +379,7 @@ def test_what_does_not_exist_is_refused():
         ({"mode": "zoom", "protocol": "paper"}, "unknown reward protocol"),
     ]:
         with pytest.raises(ValueError, match=message):
-            score(["x"], SAT, image_size=SIZE, **arguments)
+            score(["x"], SAT, frame=VIEW, **arguments)
     with pytest.raises(ValueError, match="2 turns"):
         clean(["x", "y"])
     with pytest.raises(ValueError, match="0 turns"):
@@ -412,5 +414,32 @@ HOSTILE = {
 def test_a_megabyte_of_hostile_text_is_scored_at_once(name):
     for mode, protocol in itertools.product(("grounded", "zoom"), ("vigorl", "clean")):
         start = time.process_time()
-        score([HOSTILE[name]], VSTAR, mode=mode, protocol=protocol, image_size=SIZE)
+        score([HOSTILE[name]], VSTAR, mode=mode, protocol=protocol, frame=VIEW)
         assert time.process_time() - start < 2.0, (mode, protocol)  # quadratic time would be minutes
+
+
+@pytest.mark.parametrize("protocol", rewards.PROTOCOLS)
+@pytest.mark.parametrize(
+    ("answer", "accuracy"),
+    [("(10, 20)", 1), ("(20, 30)", 1), ("(21, 25)", 0), ("(70, 140)", 0), ("the icon", 0)],
+)
+def test_a_place_is_right_inside_its_box_in_the_model_s_frame(protocol, answer, accuracy):
+    """The box is 10 to 20 by 20 to 30 in the view: its place in `original` pixels, (70, 140), is none here."""
+    single = render_single(["The icon (3, 4)."], answer)
+    grounded = score([single], PLACE, mode="grounded", protocol=protocol, frame=VIEW)
+    zoomed = score(looks((3, 4), answer=answer), PLACE, mode="zoom", protocol=protocol, frame=VIEW)
+    assert grounded.accuracy == zoomed.accuracy == accuracy
+    malformed = protocol == "vigorl" and answer == "the icon"
+    assert (grounded.format == 0) == (zoomed.format == 0) == malformed
+
+
+@given(st.integers(0, 95), st.integers(0, 95))
+def test_clean_and_the_grader_agree_on_places(x, y):
+    text = render_single(["The icon (3, 4)."], f"({x}, {y})")
+    assert clean(text, PLACE).accuracy == benchmarks.grade("screenspot", text, PLACE, frame=VIEW).score
+    assert benchmarks.right(PLACE, f"({x}, {y})", frame=VIEW) == (10 <= x <= 20 and 20 <= y <= 30)
+
+
+def test_an_answer_with_tags_in_it_is_not_right():
+    assert not benchmarks.right(PLACE, "x </answer> <answer> (10, 20)", frame=VIEW)
+    assert benchmarks.right(SAT, "on the right") and not benchmarks.right(SAT, "on the left")

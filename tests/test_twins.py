@@ -15,6 +15,7 @@ import pytest
 from scipy import optimize, sparse
 
 from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.grounding import Box, Frame
 from vigorl_lib.nano import twins, world
 from vigorl_lib.nano.world import DIRECTIONS, NAMES, OPPOSITE, PATTERNS
 
@@ -232,3 +233,25 @@ def test_a_screen_differs_from_a_plain_ground_around_its_things_only():
     for thing in (thing for thing in scene.things if thing.shape == "square"):
         left, top, right, bottom = thing.box
         assert (screen[top:bottom, left:right] == plain[top:bottom, left:right]).all()
+
+
+@pytest.mark.parametrize("name", ["screenspot", "screenspot_pro"])
+def test_of_a_nano_screen_s_things_exactly_one_is_right(name):
+    for example in benchmarks.load(name, "nano", split="dev", limit=10, seed=1):
+        original = Frame.original(*example.size)
+        view = Frame.resized(original, world.VIEW_SIDE, world.VIEW_SIDE)
+        middles = [Box(*box, original).center().to(view).rounded() for box in example.truth["boxes"]]
+        right = [benchmarks.right(example, f"({x}, {y})", frame=view) for x, y in middles]
+        assert right == [k == example.truth["route"][-1] for k in range(len(right))]
+        assert benchmarks.chance(example) < 0.04
+
+
+def test_nano_screens_are_screenspot_s_alone():
+    with pytest.raises(ValueError, match="'sat2' has no nano"):
+        benchmarks.load("sat2", "nano", split="dev", limit=1)
+
+
+def test_chance_needs_something_to_choose_from():
+    (example,) = benchmarks.load("mathvision", "twin", split="dev", limit=1)
+    with pytest.raises(ValueError, match="known chance"):
+        benchmarks.chance(dataclasses.replace(example, options=()))

@@ -133,7 +133,8 @@ def fingerprint(examples: Iterable[Example]) -> str:
     """SHA-256 over ids, questions, answers and pictures: predictions on another version of a twin do not count."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps([example.id, example.question, list(example.options), example.answer]).encode())
+        asked = [example.id, example.question, list(example.options), example.answer, example.box]
+        digest.update(json.dumps(asked).encode())
         for image in example.images:
             digest.update(image if isinstance(image, bytes) else str(image).encode())
     return digest.hexdigest()
@@ -154,7 +155,8 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
     path.parent.mkdir(parents=True, exist_ok=True)
     answers: dict[str, Any] = {}
     for name in arm.items:
-        examples = benchmarks.load(name, "twin", split="test", limit=plan.items[name], seed=seed)
+        source = "nano" if benchmarks.FAMILIES[name].nano else "twin"
+        examples = benchmarks.load(name, source, split="test", limit=plan.items[name], seed=seed)
         draft = folder / "claims" / arm.name / f"{name}.jsonl"
         draft.parent.mkdir(parents=True, exist_ok=True)
         replies = predict(
@@ -169,7 +171,8 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
             title=f"{arm.name}, seed {seed}, {name}",
         )
         grades = [
-            benchmarks.grade(name, reply.turns, example) for reply, example in zip(replies, examples, strict=True)
+            benchmarks.grade(name, reply.turns, example, frame=policy.frame_of(example))
+            for reply, example in zip(replies, examples, strict=True)
         ]
         lines = [
             json.dumps(to_json(reply) | {"accuracy": grade.score, "why": grade.why}) + "\n"

@@ -154,14 +154,22 @@ class LocalPolicy:
         """The example's picture as the model sees it. Raises what `images.open_image` raises."""
         frames = [images.open_image(source, name=f"{example.benchmark} {example.id}") for source in example.images]
         original = frames[0] if len(frames) == 1 else images.side_by_side(frames)
-        size, settings = self.processor.image_processor.size, self.processor.image_processor
-        fitted = images.fit_image(
-            original,
-            min_pixels=size.shortest_edge,
-            max_pixels=size.longest_edge,
-            factor=settings.patch_size * settings.merge_size,
-        )
-        return View(original, fitted)
+        return View(original, images.fit_image(original, **self._limits()))
+
+    def frame_of(self, example: Example) -> grounding.Frame | None:
+        """The frame in which the policy writes the place that an example asks for; None if it asks for none."""
+        if example.size is None:
+            return None
+        original = grounding.Frame.original(*example.size)
+        return grounding.Frame.resized(original, *images.fit_size(*example.size, **self._limits()))
+
+    def _limits(self) -> dict[str, int]:
+        settings = self.processor.image_processor
+        return {
+            "min_pixels": settings.size.shortest_edge,
+            "max_pixels": settings.size.longest_edge,
+            "factor": settings.patch_size * settings.merge_size,
+        }
 
     @torch.no_grad()
     def complete(

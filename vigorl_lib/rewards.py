@@ -9,10 +9,13 @@ Two protocols. `vigorl` is the released code to the letter (`string_match.py`,
 
 Where they differ:
 
+* Accuracy where a place is asked for. Both: the answer's one point lies in the box, borders included, in the frame that
+  the model writes in (the released code leaves boxes in `original` pixels, which is wrong for pictures that were made
+  smaller). vigorl wants the answer to be `(int, int)` and no more, and takes anything else for malformed.
 * Accuracy, single turn. vigorl: the lower-cased prediction equals the gold *as it stands*, so a gold with a
   capital (every letter of V*Bench) is never reached; a letter prefix is dropped unread, so "B. left" is right
-  when left is A; an answer over two lines is not found, and then the whole text is compared. clean: the
-  answer names the right option, by text or letter, exactly as the grader `clean` says (`answers.is_right`).
+  when left is A; an answer over two lines is not found, and then the whole text is compared. clean: what the
+  benchmark's grader `clean` says, for any benchmark.
 * Accuracy, zoom. vigorl: the first answer, lower-cased, equals the lower-cased gold: "(A)" is wrong for "A".
   clean: as in a single turn.
 * Format. vigorl: the outline only: other tags may stand inside, and a line end behind a single turn's answer
@@ -41,7 +44,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from vigorl_lib.answers import is_right, last_answer
+from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.benchmarks.screenspot import released_hit
+from vigorl_lib.grounding import Frame
 from vigorl_lib.prompts import MODES, Mode
 from vigorl_lib.records import Example
 from vigorl_lib.traces import END_OF_TURN, Trace, parse_trace, parse_turn
@@ -98,14 +103,14 @@ def score(
     *,
     mode: Mode,
     protocol: Protocol,
-    image_size: tuple[int, int],
+    frame: Frame,
     diversity_bonus: float = 0.2,
 ) -> Reward:
     """The reward of one rollout.
 
-    `turns` are the policy's own messages in order: one, or several in the mode `zoom`. `image_size` is
-    (width, height) of the frame that the model writes points in. `diversity_bonus` is the bonus a look,
-    0 for the arm without it.
+    `turns` are the policy's own messages in order: one, or several in the mode `zoom`. `frame` is the
+    one that the model writes points in (`policy.View.frame`). `diversity_bonus` is the bonus a look, 0 for the
+    arm without it.
 
     Raises ValueError on an unknown mode or protocol, on a number of turns that the mode cannot have, and on
     `direct` with `vigorl`: the released code has no reward for it.
@@ -116,8 +121,9 @@ def score(
         raise ValueError(f"unknown reward protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     if not turns or (mode != "zoom" and len(turns) > 1):
         raise ValueError(f"a rollout in mode {mode!r} cannot have {len(turns)} turns (example {example.id!r})")
+    example = benchmarks.in_frame(example, frame)
     if protocol == "clean":
-        return _clean(turns, example, mode, image_size, diversity_bonus)
+        return _clean(turns, example, mode, frame, diversity_bonus)
     if mode == "direct":
         raise ValueError("there is no reward 'vigorl' for the mode 'direct'; use the protocol 'clean'")
     if mode == "zoom":
@@ -158,17 +164,14 @@ def _zoom(accuracy: float, form: float, coordinate: float, diversity: float, pro
 # --- clean ----------------------------------------------------------------------------------------------
 
 
-def _clean(
-    turns: Sequence[str], example: Example, mode: Mode, image_size: tuple[int, int], diversity_bonus: float
-) -> Reward:
-    answer = last_answer(turns[-1])
-    accuracy = float(answer is not None and is_right(example, answer))
+def _clean(turns: Sequence[str], example: Example, mode: Mode, frame: Frame, diversity_bonus: float) -> Reward:
+    accuracy = benchmarks.grade(example.benchmark, turns, example, "clean").score
     if mode == "direct":
         problems = _direct_problems(turns[0])
         return _single_turn(accuracy, float(not problems), 1.0, problems)
     trace = parse_trace(turns, zoom=mode == "zoom")
     form = float(trace.well_formed)
-    point_problems = () if mode == "vanilla" else _point_problems(trace, image_size, wanted=mode == "grounded")
+    point_problems = () if mode == "vanilla" else _point_problems(trace, frame, wanted=mode == "grounded")
     coordinate = float(not point_problems)
     problems = trace.problems + point_problems
     if mode != "zoom":
@@ -185,11 +188,11 @@ def _direct_problems(text: str) -> tuple[str, ...]:
     return tuple(problem for problem in turn.problems if problem != "no_think") + extra
 
 
-def _point_problems(trace: Trace, image_size: tuple[int, int], *, wanted: bool) -> tuple[str, ...]:
-    (width, height), points = image_size, trace.points
+def _point_problems(trace: Trace, frame: Frame, *, wanted: bool) -> tuple[str, ...]:
+    points = trace.points
     if wanted and not points:
         return ("no_point",)
-    inside = all(0 <= x < width and 0 <= y < height for x, y in (*points, *trace.calls))
+    inside = all(0 <= x < frame.width and 0 <= y < frame.height for x, y in (*points, *trace.calls))
     return () if inside else ("point_outside_image",)
 
 
@@ -201,8 +204,10 @@ def _released_single(text: str, example: Example, *, grounded: bool) -> Reward:
     problems = []
     if not _is_think_then_answer(text):
         problems.append("not_think_then_answer")
-    elif not (_between(text, "<answer>", "</answer>") or "").strip():
+    elif not (answer := (_between(text, "<answer>", "</answer>") or "").strip()):
         problems.append("empty_answer")
+    elif example.box and _released_hit(answer, example) is None:
+        problems.append("not_a_point")
     form = float(not problems)
     coordinate = 1.0
     if grounded and not _RELEASED_POINT.search(_between(text, "<think>", "</think>") or ""):
@@ -213,8 +218,14 @@ def _released_single(text: str, example: Example, *, grounded: bool) -> Reward:
     prediction = next((content for content in inline if content is not None), text).strip()
     if prefix := _CHOICE_PREFIX.match(prediction):
         prediction = prefix[1].strip()
-    accuracy = float(prediction.lower() == example.answer.strip())
+    same = _released_hit(prediction, example) if example.box else prediction.lower() == example.answer.strip()
+    accuracy = float(bool(same))
     return _single_turn(accuracy, form, coordinate, problems)
+
+
+def _released_hit(answer: str, example: Example) -> bool | None:
+    """Whether an answer that is `(int, int)` and no more lies in the box; None if it is something else."""
+    return released_hit(answer, example.box) if answer.startswith("(") else None
 
 
 def _is_think_then_answer(text: str) -> bool:
@@ -240,11 +251,14 @@ def _released_zoom(turns: Sequence[str], example: Example, diversity_bonus: floa
     text = "\n<observation>\n</observation>\n".join(turn.strip().removesuffix(END_OF_TURN) for turn in turns)
     text = text.strip()
     looks, problem = _released_looks(text)
+    if problem is None and example.box and _released_hit(_between_any_case(text).strip(), example) is None:
+        looks, problem = [], "not_a_point"
     form = float(problem is None)
     diversity = diversity_bonus * max(count_distinct(looks) - 1, 0)
     answer = _between_any_case(text)
     prediction = (text if answer is None else answer).strip().lower()
-    accuracy = float(prediction == example.answer.strip().lower())
+    same = _released_hit(prediction, example) if example.box else prediction == example.answer.strip().lower()
+    accuracy = float(bool(same))
     return _zoom(accuracy, form, 1.0, diversity, () if problem is None else (problem,))
 
 

@@ -416,7 +416,7 @@ def reward_function(
                 examples[row],
                 mode=mode,
                 protocol=settings.protocol,
-                image_size=views[row].image.size,
+                frame=views[row].frame,
                 diversity_bonus=settings.diversity_bonus,
             )
             scores.append(score)

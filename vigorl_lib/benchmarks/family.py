@@ -65,6 +65,7 @@ class Family:
     graders  protocol -> grader
     losses   protocols that grade one loss per option instead of a text
     twin     (random numbers, running number) -> a procedural row of the same columns, and its ground truth
+    nano     the same in the few words and shapes that the nano base knows, where the twin has more
     block    how many of the twin's rows in a row share their random numbers: those that are about one problem
     figures  grades -> what the benchmark reports besides accuracies, as plain JSON values
     circular (row, id of the question) -> one record for each rotation of the stored options, of one `group`
@@ -77,6 +78,7 @@ class Family:
     example: Callable[[Row, str, int], Example]
     graders: Mapping[Protocol, Callable[[Reply, Example], Grade]]
     twin: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
+    nano: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
     losses: tuple[Protocol, ...] = ()
     block: int = 1
     figures: Callable[[Sequence[Grade]], dict[str, Any]] | None = None

@@ -65,7 +65,8 @@ def load(
     """The examples of one split; images stay encoded, and are opened one at a time by whoever needs them.
 
     `name` is one of `names()`, or the path of a file in the schema of `benchmarks/own.py`. `source` is "twin"
-    (procedural, needs `limit`; about 15 ms an item), "hub", or the path of a file or of a folder laid out like the
+    (procedural, needs `limit`; about 15 ms an item), "nano" (a twin in the words of the nano base, where the twin
+    itself goes beyond them), "hub", or the path of a file or of a folder laid out like the
     hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets the twin's scenes and the order of the
     options. `revision` is the hub's commit: pin it where figures are to be compared.
 
@@ -81,8 +82,8 @@ def load(
         raise ValueError(f"limit is {limit}; it must be at least 1, or None for all rows")
     if circular and family.circular is None:
         raise ValueError(f"{name!r} is not asked in circular orders; leave circular out")
-    if source == "twin":
-        return list(_twins(family, split, limit, seed, circular))
+    if source in ("twin", "nano"):
+        return list(_twins(family, source, split, limit, seed, circular))
     folder = sources.download(family.hub, split, revision) if source == "hub" else Path(source)
     counts = family.hub.rows.get(split, ()) if source == "hub" else ()
     rows = sources.rows_of(family, folder, split, limit=limit, seed=seed, counts=counts)
@@ -120,7 +121,7 @@ def grade(
     if reply is None:
         found = Grade(0.0, None, "missing")
     else:
-        found = family.graders[protocol](reply, _in_frame(example, frame) if frame else example)
+        found = family.graders[protocol](reply, in_frame(example, frame) if frame else example)
     return Grade(
         found.score, found.extracted, found.why, example.id, example.kind, example.group, example.answer, protocol
     )
@@ -157,8 +158,28 @@ def aggregate(name: str, grades: Sequence[Grade], protocol: Protocol | None = No
     }
 
 
-def _in_frame(example: Example, frame: Frame) -> Example:
-    """The example with its place in pixels of `frame` instead of `original` pixels."""
+def right(example: Example, answer: str, protocol: Protocol = "clean", *, frame: Frame | None = None) -> bool:
+    """Whether an answer's text alone is right, as a search's judge asks; the rest as in `grade`."""
+    if any(tag in answer for tag in ("<answer>", "</answer>")):
+        return False
+    return grade(example.benchmark, f"<answer> {answer} </answer>", example, protocol, frame=frame).score == 1
+
+
+def chance(example: Example) -> float:
+    """How often a blind guess is right: an option of those offered, or a point anywhere in the picture.
+
+    Raises ValueError on a question with neither options nor a box.
+    """
+    if example.options:
+        return 1 / len(example.options)
+    if not example.box:
+        raise ValueError(f"example {example.id!r} has neither options nor a box: no guess at it has a known chance")
+    (left, top, right, bottom), (width, height) = example.box, example.size
+    return (right - left) * (bottom - top) / (width * height)
+
+
+def in_frame(example: Example, frame: Frame) -> Example:
+    """The example with its place, if it asks for one, in pixels of `frame` instead of `original` pixels."""
     if not example.box and not example.polygon:
         return example
     width, height = example.size
@@ -173,17 +194,18 @@ def _in_frame(example: Example, frame: Frame) -> Example:
     return dataclasses.replace(example, polygon=polygon, box=box)
 
 
-def _twins(family: Family, split: str, limit: int | None, seed: int, circular: bool) -> Iterator[Example]:
-    if family.twin is None:
-        raise ValueError(f'{family.name!r} has no twin yet; give "hub" or the path of its rows as the source')
+def _twins(family: Family, source: str, split: str, limit: int | None, seed: int, circular: bool) -> Iterator[Example]:
+    make = family.nano if source == "nano" else family.twin
+    if make is None:
+        raise ValueError(f'{family.name!r} has no {source} yet; give "hub" or the path of its rows as the source')
     if split not in TWIN_SPLITS:
         raise ValueError(f"a twin has the splits {', '.join(TWIN_SPLITS)}, not {split!r}")
     if limit is None:
         raise ValueError(f"the twin of {family.name!r} has no end: give a limit")
     for number in range(limit):
         rng = random.Random(sources.digest(f"{family.name}/{split}/{seed}/{number // family.block}"))
-        row, truth = family.twin(rng, number)
-        id = f"{family.name}-twin-{split}-s{seed}-{number}"
+        row, truth = make(rng, number)
+        id = f"{family.name}-{source}-{split}-s{seed}-{number}"
         for example in _examples(family, row, id, seed, id, circular):
             yield dataclasses.replace(example, truth=truth)
 

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import functools
 import json
+import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_point, released_answer, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
 from vigorl_lib.images import ZipMember, image_size
-from vigorl_lib.nano import gui
+from vigorl_lib.nano import gui, twins
 from vigorl_lib.prompts import clean_user_text
 from vigorl_lib.records import Example
 from vigorl_lib.stats import mean_of_shares, share
@@ -152,8 +153,14 @@ def released(reply: Reply, example: Example) -> Grade:
     answer, why = released_answer(reply)
     if answer is None:
         return Grade(0.0, None, why)
+    hit = released_hit(answer, example.box)
+    return Grade(0.0, answer, "not_a_point") if hit is None else verdict(hit, answer)
+
+
+def released_hit(answer: str, box: Sequence[float]) -> bool | None:
+    """The released judge `point_in_bbox` on an answer's text: in the box, borders included? None if it is no point."""
     match = _PAIR.fullmatch(answer)
-    return _hit((float(match[3]), float(match[4])), example) if match else Grade(0.0, answer, "not_a_point")
+    return _inside((float(match[3]), float(match[4])), box) if match else None
 
 
 def clean(reply: Reply, example: Example) -> Grade:
@@ -163,9 +170,13 @@ def clean(reply: Reply, example: Example) -> Grade:
 
 
 def _hit(point: Sequence[float], example: Example) -> Grade:
-    left, top, right, bottom = example.box
     x, y = point
-    return verdict(left <= x <= right and top <= y <= bottom, f"({x:g}, {y:g})")
+    return verdict(_inside(point, example.box), f"({x:g}, {y:g})")
+
+
+def _inside(point: Sequence[float], box: Sequence[float]) -> bool:
+    (x, y), (left, top, right, bottom) = point, box
+    return left <= x <= right and top <= y <= bottom
 
 
 def figures(grades: Sequence[Grade]) -> dict[str, Any]:
@@ -180,6 +191,13 @@ def figures(grades: Sequence[Grade]) -> dict[str, Any]:
         "parts": {part: share(scores) for part, scores in sorted(parts.items())},
         "mean_of_cells": mean_of_shares([cells[cell] for cell in sorted(cells)]),
     }
+
+
+def _nano(
+    rng: random.Random, number: int, *, kind: str, row: Callable[[twins.Item], Row]
+) -> tuple[Row, dict[str, Any]]:
+    item = twins.screen_item(rng, kind=kind)
+    return row(item), twins.truth(item)
 
 
 def _family(name: str, convention: Convention, hub: Hub, columns: tuple[str, ...], **more: Any) -> Family:
@@ -201,6 +219,7 @@ FAMILIES = (
         Hub(("rootsautomation/ScreenSpot",), {"test": "data/test-*.parquet"}, {"test": (1272,)}),
         ("image", "bbox", "instruction", "data_type", "data_source"),
         twin=lambda rng, number: gui.screenspot(rng, convention="shares"),
+        nano=functools.partial(_nano, kind="route", row=twins.screenspot_row),
     ),
     _family(
         "screenspot_v2",
@@ -217,5 +236,6 @@ FAMILIES = (
         ("image", "bbox", "img_size", "instruction", "application", "group", "ui_type"),
         read=read_files,
         twin=lambda rng, number: gui.screenspot_pro(rng),
+        nano=functools.partial(_nano, kind="pattern", row=twins.screenspot_pro_row),
     ),
 )

@@ -185,6 +185,30 @@ def sat2_row(item: Item) -> dict[str, Any]:
     }
 
 
+def screenspot_row(item: Item) -> dict[str, Any]:
+    """The screen item with the columns of `rootsautomation/ScreenSpot` (its box as shares of the sides)."""
+    return {
+        "image": png(item.scene),
+        "bbox": [side / world.SIDE for side in item.scene.things[item.route[-1]].box],
+        "instruction": item.question,
+        "data_type": "icon",
+        "data_source": "tool",
+    }
+
+
+def screenspot_pro_row(item: Item) -> dict[str, Any]:
+    """The screen item with the columns of `likaixin/ScreenSpot-Pro`."""
+    return {
+        "image": png(item.scene),
+        "bbox": list(item.scene.things[item.route[-1]].box),
+        "img_size": [world.SIDE, world.SIDE],
+        "instruction": item.question,
+        "application": "vscode",
+        "group": "Dev",
+        "ui_type": "icon",
+    }
+
+
 def vstar_row(item: Item, *, question_id: int) -> dict[str, Any]:
     """The item with the columns of `lmms-lab/vstar-bench` (the label is a letter)."""
     letters = [chr(ord("A") + index) for index in range(len(item.options))]
