@@ -117,6 +117,21 @@ def test_results_about_other_items_are_refused(changed, told, tmp_path):
         paired_scores(claim(), plan(claim()), tmp_path)
 
 
+def test_items_without_the_measure_are_left_out(tmp_path):
+    save(tmp_path, "new", 1, [1, None, 1, 0, 1, 1])
+    save(tmp_path, "old", 1, [0, 0, None, 0, 1, 0])
+    assert paired_scores(claim(), plan(claim()), tmp_path) == {1: [(1, 0), (0, 0), (1, 1), (1, 0)]}
+
+
+def test_an_arm_can_be_compared_with_itself_under_a_control(tmp_path):
+    save(tmp_path, "new", 1, [1, 1, 0, 1, 1, 1])
+    self_claim = Claim("C", "", "new", "new", "sat2", "accuracy", 0.0, False, their_metric="control")
+    path = result_path(arm("new"), 1, tmp_path).parent / "sat2.jsonl.gz"
+    lines = map(json.loads, gzip.decompress(path.read_bytes()).decode().splitlines())
+    path.write_bytes(gzip.compress("".join(json.dumps(x | {"control": 0}) + "\n" for x in lines).encode()))
+    assert paired_scores(self_claim, plan(self_claim), tmp_path)[1] == [(1, 0), (1, 0), (0, 0), (1, 0), (1, 0), (1, 0)]
+
+
 def test_a_unit_runs_once_and_holds_what_the_verdict_needs(tmp_path, monkeypatch):
     monkeypatch.setenv("VIGORL_OUTPUTS", str(tmp_path / "outputs"))
     small = plan(claim(), arms=("new",), seeds=(1,))
@@ -125,7 +140,7 @@ def test_a_unit_runs_once_and_holds_what_the_verdict_needs(tmp_path, monkeypatch
     assert waiting(small, tmp_path) == []
     assert result["items"]["sat2"]["accuracy"]["n"] == 6
     assert result["cost"] == {"policy_tokens": 0, "updates": 0}  # the shipped base, as it is
-    scores, print_of = claims._scores(result_path(small.arms["new"], 1, tmp_path), claim())
+    scores, print_of = claims._scores(result_path(small.arms["new"], 1, tmp_path), "sat2", "accuracy")
     assert len(scores) == 6
     assert sum(scores.values()) / 6 == result["items"]["sat2"]["accuracy"]["value"]
     assert print_of == result["items"]["sat2"]["fingerprint"]

@@ -10,9 +10,21 @@ import pytest
 from PIL import Image
 
 from vigorl_lib.benchmarks import registry as benchmarks
-from vigorl_lib.faithfulness import follows_route, route_reached, things_under, with_other_crops
+from vigorl_lib.faithfulness import (
+    another_thing,
+    follows_route,
+    hit_rate,
+    named_points,
+    probe_points,
+    retell,
+    route_reached,
+    same_place,
+    same_thing,
+    things_under,
+    with_other_crops,
+)
 from vigorl_lib.grounding import Box
-from vigorl_lib.policy import View, Zoom
+from vigorl_lib.policy import Completion, View, Zoom
 from vigorl_lib.prompts import BACKTRACK
 from vigorl_lib.records import Example
 
@@ -118,3 +130,78 @@ def test_with_other_crops_only_the_crops_change():
     assert asked == [("e", (10, 10), 5)]
     assert (other.model, other.batch_size) == ("the model", 3)
     assert (view.image, view.original, view.frame) == (VIEW.image, VIEW.original, VIEW.frame)
+
+
+NAMES = ("red circle", "blue square", "red circle", "green cross")
+NAMED = dataclasses.replace(EXAMPLE, truth={**EXAMPLE.truth, "names": list(NAMES)})
+
+
+def told(*sentences, answer="a"):
+    return f"<think>\n{' '.join(sentences)}\n</think>\n<answer> {answer} </answer>"
+
+
+def test_a_point_belongs_to_the_name_before_it():
+    reply = told("Look: red circle (1, 2).", "No name (3, 4).", "A red circle, then blue square (5, 6) and (7, 8).")
+    assert named_points([reply], NAMES) == [("red circle", (1, 2)), ("blue square", (5, 6))]
+    assert named_points([told("blue square.", "(1, 2).")], NAMES) == [("blue square", (1, 2))]
+    assert named_points(["(1, 2)"], NAMES) == []
+
+
+def test_a_hit_is_on_any_thing_of_the_name():
+    right = [(NAMES[k], SPOTS[k]) for k in range(4)]
+    assert hit_rate(right, NAMED, VIEW) == 1
+    assert hit_rate([("red circle", SPOTS[2]), ("red circle", SPOTS[1])], NAMED, VIEW) == 0.5
+    assert hit_rate([("red circle", NOWHERE)], NAMED, VIEW) == 0
+    assert hit_rate([], NAMED, VIEW) is None
+
+
+@pytest.mark.parametrize("thing", range(4))
+def test_a_placebo_stays_on_its_thing_and_a_move_leaves_its_name(thing):
+    point = SPOTS[thing]
+    placebo, moved = same_thing(NAMED, point, VIEW), another_thing(NAMED, point, VIEW)
+    assert placebo != point and things_under([placebo], NAMED, VIEW) == [thing]
+    (there,) = things_under([moved], NAMED, VIEW)
+    assert NAMES[there] != NAMES[thing]
+    assert same_place(NAMED, point, VIEW) == point
+    for place in (same_place, same_thing, another_thing):
+        assert place(NAMED, NOWHERE, VIEW) is None
+
+
+class Parrot:
+    """Ends every message by naming the thing that its last point lies on: an answer that needs its points."""
+
+    def view_of(self, example):
+        return VIEW
+
+    def complete(self, talks, *, prefixes, **_):
+        self.prefixes = list(prefixes)
+        things = [things_under([_last_point(prefix)], NAMED, VIEW)[0] for prefix in prefixes]
+        return [Completion(f". </think>\n<answer> {NAMES[thing]} </answer>", 9, False) for thing in things]
+
+
+def _last_point(prefix):
+    x, y = prefix.rpartition("(")[2].removesuffix(")").split(", ")
+    return int(x), int(y)
+
+
+def test_a_reply_is_told_anew_from_its_first_point():
+    parrot, first = Parrot(), told("Look: blue square (190, 10).", "below: green cross (190, 90).", answer="x")
+    limits = {"max_new_tokens": 9, "temperature": 1.0, "seed": 0}
+    replies = [first, told("No point."), told("Nowhere (100, 50).")]
+    new = retell(parrot, [NAMED] * 3, replies, same_place, "grounded", **limits)
+    assert parrot.prefixes == ["<think>\nLook: blue square (190, 10)"]
+    assert new == [parrot.prefixes[0] + ". </think>\n<answer> blue square </answer>", None, None]
+
+
+def test_probes_tell_a_policy_that_needs_its_points():
+    limits = {"max_new_tokens": 9, "temperature": 1.0, "seed": 0}
+    replies = [
+        told("Look: blue square (190, 10).", "below: green cross (190, 90).", answer="blue square"),
+        told("Look: red circle (190, 10).", answer="red circle"),
+        told("No point.", answer="red circle"),
+    ]
+    both, wrong, none = probe_points(Parrot(), [NAMED] * 3, replies, **limits)
+    assert (both["hits"], both["hits_shuffled"], both["hits_random"]) == (1, 0, 0)
+    assert (both["changed_moved"], both["changed_placebo"], both["changed_resampled"]) == (1, 0, 0)
+    assert wrong["hits"] == 0 and wrong["hits_shuffled"] is None
+    assert set(none.values()) == {None}

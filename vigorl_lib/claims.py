@@ -23,8 +23,10 @@ from typing import Any
 import yaml
 
 from vigorl_lib import stats
+from vigorl_lib.behaviours import count_behaviours
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import predict
+from vigorl_lib.faithfulness import probe_points
 from vigorl_lib.policy import Zoom, load_policy
 from vigorl_lib.records import Example, to_json
 from vigorl_lib.report import PUBLISHED, collect, read_project
@@ -38,7 +40,8 @@ BASE = PACKAGE / "checkpoints" / "base"
 class Arm:
     """A way to train and to ask: the last of `steps`, run with the parameters of `overlay`, made the model.
 
-    Without steps it is the shipped base. `items` names the twins it answers, `minutes` is what a seed should cost.
+    Without steps it is the shipped base. `items` names the twins it answers, `minutes` is what a seed should cost. With
+    `probes` its points are tested too (`faithfulness.probe_points`).
     """
 
     name: str
@@ -48,13 +51,15 @@ class Arm:
     minutes: float
     overlay: str = "vigorl"
     steps: tuple[str, ...] = ()
+    probes: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """`metric` of the arm `ours` minus that of `theirs` on the twin `items` is more than `smallest_effect`.
 
-    Of the `primary` claims the p values are adjusted together (Holm).
+    `their_metric` is another one for `theirs`, as where an arm is compared with itself under a control. Of the
+    `primary` claims the p values are adjusted together (Holm).
     """
 
     id: str
@@ -66,6 +71,7 @@ class Claim:
     smallest_effect: float
     primary: bool
     paper: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    their_metric: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +160,7 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
     path = result_path(arm, seed, reference)
     path.parent.mkdir(parents=True, exist_ok=True)
     answers: dict[str, Any] = {}
+    sampling = {"max_new_tokens": plan.max_new_tokens, "temperature": plan.temperature, "seed": seed}
     for name in arm.items:
         source = "nano" if benchmarks.FAMILIES[name].nano else "twin"
         examples = benchmarks.load(name, source, split="test", limit=plan.items[name], seed=seed)
@@ -164,9 +171,7 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
             examples,
             arm.mode,
             draft,
-            max_new_tokens=plan.max_new_tokens,
-            temperature=plan.temperature,
-            seed=seed,
+            **sampling,
             zoom=Zoom() if arm.mode == "zoom" else None,
             title=f"{arm.name}, seed {seed}, {name}",
         )
@@ -174,9 +179,16 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
             benchmarks.grade(name, reply.turns, example, frame=policy.frame_of(example))
             for reply, example in zip(replies, examples, strict=True)
         ]
+        more: list[dict[str, Any]] = [
+            dataclasses.asdict(count_behaviours(reply.turns, example.truth["names"]))
+            for reply, example in zip(replies, examples, strict=True)
+        ]
+        if arm.probes:
+            probed = probe_points(policy, examples, [reply.turns[0] for reply in replies], **sampling)
+            more = [counted | row for counted, row in zip(more, probed, strict=True)]
         lines = [
-            json.dumps(to_json(reply) | {"accuracy": grade.score, "why": grade.why}) + "\n"
-            for reply, grade in zip(replies, grades, strict=True)
+            json.dumps(to_json(reply) | {"accuracy": grade.score, "why": grade.why} | measured) + "\n"
+            for reply, grade, measured in zip(replies, grades, more, strict=True)
         ]
         # mtime 0: the same predictions make the same file.
         (path.parent / f"{name}.jsonl.gz").write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
@@ -226,7 +238,10 @@ def paired_scores(claim: Claim, plan: Plan, reference: Path = REFERENCE) -> dict
         paths = [result_path(arm, seed, reference) for arm in (ours, theirs)]
         if not all(path.exists() for path in paths):
             continue
-        (mine, print_of_mine), (other, print_of_other) = (_scores(path, claim) for path in paths)
+        metrics = claim.metric, claim.their_metric or claim.metric
+        (mine, print_of_mine), (other, print_of_other) = (
+            _scores(path, claim.items, metric) for path, metric in zip(paths, metrics, strict=True)
+        )
         remedy = f"{paths[0].parent} and {paths[1].parent}; delete the older one and run it again"
         if unlike := sorted(mine.keys() ^ other.keys()):
             raise ValueError(
@@ -234,15 +249,16 @@ def paired_scores(claim: Claim, plan: Plan, reference: Path = REFERENCE) -> dict
             )
         if print_of_mine != print_of_other:
             raise ValueError(f"claim {claim.id}: two versions of the twin {claim.items} in {remedy}")
-        found[seed] = [(mine[id], other[id]) for id in mine]
+        # A measure that an item does not have (no point, say) is none of the comparison's.
+        found[seed] = [(mine[id], other[id]) for id in mine if None not in (mine[id], other[id])]
     return found
 
 
-def _scores(path: Path, claim: Claim) -> tuple[dict[str, float], str]:
-    """Id -> the claim's metric, and the twin's fingerprint, of the result at `path`."""
-    text = gzip.decompress((path.parent / f"{claim.items}.jsonl.gz").read_bytes()).decode()
-    scores = {line["id"]: line[claim.metric] for line in map(json.loads, text.splitlines())}
-    return scores, json.loads(path.read_text(encoding="utf-8"))["items"][claim.items]["fingerprint"]
+def _scores(path: Path, items: str, metric: str) -> tuple[dict[str, float | None], str]:
+    """Id -> a metric, and the twin's fingerprint, of the result at `path`."""
+    text = gzip.decompress((path.parent / f"{items}.jsonl.gz").read_bytes()).decode()
+    scores = {line["id"]: line[metric] for line in map(json.loads, text.splitlines())}
+    return scores, json.loads(path.read_text(encoding="utf-8"))["items"][items]["fingerprint"]
 
 
 def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:

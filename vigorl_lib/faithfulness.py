@@ -1,4 +1,4 @@
-"""Does a model do what its points say? Routes judged by a twin's truth (never a reward), and crops that lie.
+"""Does a model do what its points say? Routes judged by a twin's truth (never a reward), crops that lie, moved points.
 
 Points are pixels of the frame that the model writes in (`View.frame`), the truth's boxes are pixels of the original
 (`View.original_frame`). Of the view only these two frames are used: the pictures of a twin are all of one size, so
@@ -10,16 +10,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from PIL import Image
 
+from vigorl_lib import prompts
+from vigorl_lib.answers import last_answer
 from vigorl_lib.grounding import Box, Point
 from vigorl_lib.policy import LocalPolicy, View, Zoom
-from vigorl_lib.prompts import BACKTRACK
+from vigorl_lib.prompts import BACKTRACK, Mode
 from vigorl_lib.records import Example
-from vigorl_lib.traces import find_points
+from vigorl_lib.traces import find_points, parse_turn, split_steps
 
 
 def things_under(points: Iterable[tuple[int, int]], example: Example, view: View) -> list[int | None]:
@@ -86,3 +89,133 @@ class _OtherView(View):
 
     def crop(self, coordinate: tuple[int, int], zoom: Zoom) -> Image.Image:
         return self.cut(coordinate, zoom)
+
+
+# --- points that are moved --------------------------------------------------------------------------------
+
+
+def named_points(turns: Sequence[str], names: Iterable[str]) -> list[tuple[str, tuple[int, int]]]:
+    """Every point that a step names a thing for, with that name: the last one before the point in its step."""
+    known, found = set(names), []
+    for step in itertools.chain(*(split_steps(parse_turn(turn, zoom=True).think or "") for turn in turns)):
+        start = 0
+        for mention in find_points(step.text):
+            where = {name: step.text.rfind(name, start, mention.start) for name in known}
+            last = max(where, key=where.__getitem__)
+            if where[last] >= 0:
+                found.append((last, (mention.x, mention.y)))
+            start = mention.end
+    return found
+
+
+def hit_rate(named: Sequence[tuple[str, tuple[int, int]]], example: Example, view: View) -> float | None:
+    """The share of points that lie in the box of a thing of their name; None where there are none."""
+    names = _truth(example)["names"]
+    under = things_under([point for _, point in named], example, view)
+    hits = [thing is not None and names[thing] == name for (name, _), thing in zip(named, under, strict=True)]
+    return sum(hits) / len(hits) if hits else None
+
+
+def probe_points(
+    policy: LocalPolicy,
+    examples: Sequence[Example],
+    texts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> list[dict[str, float | None]]:
+    """Are the points of single-turn grounded replies right, and does the answer need them? One row an example.
+
+    hits, hits_shuffled, hits_random
+        the share of points on a thing of the name that their step says; the same with the reply's points handed round
+        among its steps (None where there is one alone), and with points drawn at random
+    changed_moved, changed_placebo, changed_resampled
+        1 where the answer is another one after the first point was moved to a thing of another name, moved within its
+        own thing, or kept, and the rest was drawn anew; None where the first point lies on nothing
+    """
+    limits = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    rows: list[dict[str, float | None]] = []
+    for example, text in zip(examples, texts, strict=True):
+        view, rng = policy.view_of(example), random.Random(f"{seed}/{example.id}")
+        named = named_points([text], _truth(example)["names"])
+        names, points = [name for name, _ in named], [point for _, point in named]
+        anywhere = [(rng.randrange(view.frame.width), rng.randrange(view.frame.height)) for _ in named]
+        rotated = list(zip(names, points[1:] + points[:1], strict=True)) if len(named) > 1 else []
+        rows.append(
+            {
+                "hits": hit_rate(named, example, view),
+                "hits_shuffled": hit_rate(rotated, example, view),
+                "hits_random": hit_rate(list(zip(names, anywhere, strict=True)), example, view),
+            }
+        )
+    for name, place in (("moved", another_thing), ("placebo", same_thing), ("resampled", same_place)):
+        retold = retell(policy, examples, texts, place, "grounded", **limits)
+        for row, before, after in zip(rows, texts, retold, strict=True):
+            row[f"changed_{name}"] = None if after is None else float(last_answer(after) != last_answer(before))
+    return rows
+
+
+def retell(
+    policy: LocalPolicy,
+    examples: Sequence[Example],
+    texts: Sequence[str],
+    place: Callable[[Example, tuple[int, int], View], tuple[int, int] | None],
+    mode: Mode,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> list[str | None]:
+    """Single-turn replies whose first point is moved, told anew by the policy from there on.
+
+    `place` says where an example's point goes (both in the frame that the policy writes in; the same point draws the
+    rest anew and changes nothing else). None for a reply without a point, or where `place` gives none.
+    """
+    talks, prefixes, rows = [], [], []
+    for row, (example, text) in enumerate(zip(examples, texts, strict=True)):
+        thought = text.partition("</think>")[0]
+        first, view = next(iter(find_points(thought)), None), policy.view_of(example)
+        moved = place(example, (first.x, first.y), view) if first else None
+        if moved is None:
+            continue
+        talks.append(prompts.conversation(example, view.image, mode))
+        prefixes.append(f"{text[: first.start]}({moved[0]}, {moved[1]})")
+        rows.append(row)
+    written = policy.complete(
+        talks, prefixes=prefixes, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+    )
+    told: list[str | None] = [None] * len(texts)
+    for row, prefix, completion in zip(rows, prefixes, written, strict=True):
+        told[row] = prefix + completion.text
+    return told
+
+
+def same_place(example: Example, point: tuple[int, int], view: View) -> tuple[int, int] | None:
+    """Nothing moves, if the point is on a thing: what changes then is the luck of sampling."""
+    return None if things_under([point], example, view) == [None] else point
+
+
+def same_thing(example: Example, point: tuple[int, int], view: View) -> tuple[int, int] | None:
+    """Another pixel of the thing under the point, a quarter of its box away from the middle: the placebo."""
+    (thing,) = things_under([point], example, view)
+    if thing is None:
+        return None
+    box = Box(*_truth(example)["boxes"][thing], view.original_frame)
+    rng = random.Random(f"{example.id}/{point}")
+    dx, dy = rng.choice([(1, 0), (-1, 0), (0, 1), (0, -1)])
+    middle = box.center()
+    side = (box.right - box.left) // 4
+    moved = Point(middle.x + dx * side, middle.y + dy * side, view.original_frame).to(view.frame).rounded()
+    return moved if moved != point else middle.to(view.frame).rounded()
+
+
+def another_thing(example: Example, point: tuple[int, int], view: View) -> tuple[int, int] | None:
+    """The middle of a thing of another name than the one under the point."""
+    (thing,) = things_under([point], example, view)
+    truth = _truth(example)
+    others = [k for k, name in enumerate(truth["names"]) if thing is not None and name != truth["names"][thing]]
+    if not others:
+        return None
+    chosen = random.Random(f"{example.id}/{point}").choice(others)
+    return Box(*truth["boxes"][chosen], view.original_frame).center().to(view.frame).rounded()
