@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vigorl_lib import claims
+from vigorl_lib import claims, stats
 from vigorl_lib.claims import PLAN, Arm, Claim, Plan, judge, paired_scores, read_plan, result_path, run_unit, waiting
 from vigorl_lib.report import PUBLISHED, read_project
 
@@ -154,6 +154,23 @@ def test_the_cost_counts_the_search_that_the_arm_needs(last, tokens, updates):
         last: {"training": {"policy_tokens": 15, "updates": 5} | ({"sft_updates": 3} if "05" in last else {})},
     }
     assert claims.cost(metrics) == {"policy_tokens": tokens, "updates": updates}
+
+
+def test_power_is_that_of_the_plan_s_seeds_from_the_spread_of_others(tmp_path):
+    for seed, scores in ((7, [1, 1, 1, 0, 0, 0]), (8, [1, 1, 1, 1, 0, 0]), (9, [1, 1, 1, 1, 1, 0])):
+        save(tmp_path, "new", seed, scores)
+        save(tmp_path, "old", seed, [0] * 6)
+    small = plan(claim("A"), claim("B", primary=False), seeds=(1, 2, 3, 4, 5))
+    (one, two) = claims.power(small, (7, 8, 9), tmp_path)
+    assert one["effect"] == pytest.approx(4 / 6) and one["deviation"] == pytest.approx(1 / 6)
+    expected = stats.minimum_detectable_effect(1 / 6, 5, smallest_effect=0.05, alpha=0.05)
+    assert one["detectable"] == two["detectable"] == pytest.approx(expected)
+    assert claims.power(small, (7,), tmp_path) == []
+
+
+def test_other_seeds_are_not_for_the_reference(tmp_path, capsys):
+    assert claims.main(["run", "--plan", str(ROOT / PLAN), "--seeds", "1"]) == 2
+    assert "development" in capsys.readouterr().err
 
 
 def test_the_seeds_fill_up_one_after_the_other():

@@ -1,7 +1,8 @@
 """The paper's claims on the twins: arms trained over seeds, compared item by item, with a verdict for each claim.
 
 `python -m vigorl_lib.claims forecast` says what is left to run and how long it takes, `run` runs it (a unit is one arm
-with one seed; a finished one is never run again), `judge` writes `outputs/reference/claims.json` from what is there.
+with one seed; a finished one is never run again), `judge` writes `outputs/reference/claims.json` from what is there,
+and `power` says, from the spread over development seeds, how large an effect has to be to be shown.
 The plan is `params/claims.yaml`, the arms' parameters are `params/arms/<overlay>/<notebook>.yaml`.
 """
 
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 import yaml
@@ -297,6 +298,7 @@ def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
                 "ours": claim.ours,
                 "theirs": claim.theirs,
                 "items": claim.items,
+                "metric": claim.metric,
                 "primary": claim.primary,
                 "verdict": _verdict(effect, p, wanted - set(found)),
                 "effect": effect and effect.mean,
@@ -340,13 +342,42 @@ def _verdict(effect: stats.Effect | None, p: float, missing: set[int]) -> str:
 def _bootstrap(found: Mapping[int, Sequence[tuple[float, float]]]) -> dict[str, float | None]:
     if len(found) < 2:
         return {"boot_low": None, "boot_high": None}
-    interval = stats.hierarchical_bootstrap([[a - b for a, b in pairs] for pairs in found.values()])
+    count = min(map(len, found.values()))  # seeds ask questions of their own, and some have no measure
+    interval = stats.hierarchical_bootstrap([[a - b for a, b in pairs[:count]] for pairs in found.values()])
     return {"boot_low": interval.low, "boot_high": interval.high}
 
 
 def _paper_effect(claim: Claim, published: Mapping[str, Mapping[str, Any]]) -> float | None:
     ours, theirs = (published.get(claim.paper.get(side, "")) for side in ("ours", "theirs"))
     return ours["value"] - theirs["value"] if ours and theirs else None
+
+
+def with_seeds(plan: Plan, seeds: Sequence[int]) -> Plan:
+    """The plan with other seeds for every arm."""
+    arms = {name: dataclasses.replace(arm, seeds=tuple(seeds)) for name, arm in plan.arms.items()}
+    return dataclasses.replace(plan, arms=arms)
+
+
+def power(plan: Plan, seeds: Sequence[int], reference: Path) -> list[dict[str, Any]]:
+    """For each claim with two or more of `seeds` finished in `reference`: how large an effect the plan can show.
+
+    deviation   of the per-seed differences there (development seeds: this is for before the reference run)
+    detectable  the true effect that comes out as shown in 80 % of repetitions with the plan's seeds, at the level that
+                Holm asks of the smallest p value
+    """
+    count = sum(claim.primary for claim in plan.claims)
+    rows = []
+    for claim in plan.claims:
+        pilot = paired_scores(claim, with_seeds(plan, seeds), reference)
+        gains = [_mean_gain(pairs) for pairs in pilot.values()]
+        if len(gains) < 2:
+            continue
+        planned = len(set(plan.arms[claim.ours].seeds) & set(plan.arms[claim.theirs].seeds))
+        detectable = stats.minimum_detectable_effect(
+            spread := stdev(gains), planned, smallest_effect=claim.smallest_effect, alpha=0.05 / count
+        )
+        rows.append({"id": claim.id, "effect": mean(gains), "deviation": spread, "detectable": detectable})
+    return rows
 
 
 def remember_attempt(plan: Plan, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -369,13 +400,18 @@ def forecast(plan: Plan, reference: Path = REFERENCE) -> str:
 def main(words: Sequence[str] | None = None) -> int:
     """See the module's text; 2 and the reason where it can not be done."""
     parser = argparse.ArgumentParser(prog="python -m vigorl_lib.claims")
-    parser.add_argument("do", choices=("forecast", "run", "judge"))
+    parser.add_argument("do", choices=("forecast", "run", "judge", "power"))
     parser.add_argument("--plan", type=Path, default=PLAN)
     parser.add_argument("--reference", type=Path, default=REFERENCE)
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the plan's, while developing")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no unit after so long")
     chosen = parser.parse_args(words)
     try:
         plan = read_plan(chosen.plan)
+        if chosen.seeds and chosen.do != "power":
+            if chosen.reference == REFERENCE:
+                raise ValueError(f"--seeds is for development: give another --reference than {REFERENCE}")
+            plan = with_seeds(plan, chosen.seeds)
         print(forecast(plan, chosen.reference), flush=True)
         if chosen.do == "run":
             if plan.frozen is None and chosen.reference == REFERENCE:
@@ -390,6 +426,10 @@ def main(words: Sequence[str] | None = None) -> int:
                     break
                 seconds = run_unit(plan, arm, seed, chosen.reference)["seconds"]
                 print(f"{arm.name}, seed {seed}: done in {seconds} s", flush=True)
+        elif chosen.do == "power":
+            for row in power(plan, chosen.seeds, chosen.reference):
+                told = "{id:8} effect {effect:+.3f}, deviation {deviation:.3f}, detectable {detectable:.3f}"
+                print(told.format(**row))
         elif chosen.do == "judge":
             rows = judge(plan, chosen.reference)
             write_json_atomic(chosen.reference / "claims.json", rows)
