@@ -20,11 +20,14 @@ READY := $(VENV)/.ready
 OUT   := $(or $(VIGORL_OUTPUTS),outputs)/$(PROFILE)/$(ARM)/seed$(SEED)
 
 # A profile's steps are the notebooks that it holds parameters for.
-STEPS := $(filter $(notdir $(basename $(wildcard params/$(PROFILE)/*.yaml))), \
+ALL   := $(filter $(notdir $(basename $(wildcard params/$(PROFILE)/*.yaml))), \
                   $(notdir $(basename $(sort $(wildcard notebooks/*.ipynb)))))
+# Evaluations that do not fit into the half hour of the nano profile.
+LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_%,$(ALL)))
+STEPS := $(filter-out $(LATER),$(ALL))
 MANIFESTS := $(STEPS:%=$(OUT)/%/manifest.json)
 
-.PHONY: help setup reproduce smoke base claims test lab lint clean names
+.PHONY: help setup reproduce smoke base evaluate claims test lab lint clean names
 .NOTPARALLEL:
 .SECONDEXPANSION:
 
@@ -44,6 +47,9 @@ smoke:  ## run every notebook for a few steps only
 
 base:  ## train a nano base of your own (notebook 01, up to an hour)
 	@$(MAKE) --no-print-directory PROFILE=base reproduce
+
+evaluate:  ## run the evaluations that reproduce leaves out (each a few minutes)
+	@$(MAKE) --no-print-directory STEPS="$(LATER)" reproduce
 
 claims: $(READY)  ## train all arms over all seeds (hours; resumes) and judge the paper's claims
 	$(RUN) vigorl_lib.claims run
@@ -105,4 +111,5 @@ endif
 endif
 
 $(call after,07,05)
+$(call after,08,05)
 $(call after,12,00 01 02 03 04 05 06 07 08 09 10 11)

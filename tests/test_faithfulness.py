@@ -176,11 +176,11 @@ class Parrot:
     def complete(self, talks, *, prefixes, **_):
         self.prefixes = list(prefixes)
         things = [things_under([_last_point(prefix)], NAMED, VIEW)[0] for prefix in prefixes]
-        return [Completion(f". </think>\n<answer> {NAMES[thing]} </answer>", 9, False) for thing in things]
+        return [Completion(f" </think>\n<answer> {NAMES[thing]} </answer>", 9, False) for thing in things]
 
 
 def _last_point(prefix):
-    x, y = prefix.rpartition("(")[2].removesuffix(")").split(", ")
+    x, y = prefix.rpartition("(")[2].removesuffix(").").split(", ")
     return int(x), int(y)
 
 
@@ -189,8 +189,8 @@ def test_a_reply_is_told_anew_from_its_first_point():
     limits = {"max_new_tokens": 9, "temperature": 1.0, "seed": 0}
     replies = [first, told("No point."), told("Nowhere (100, 50).")]
     new = retell(parrot, [NAMED] * 3, replies, same_place, "grounded", **limits)
-    assert parrot.prefixes == ["<think>\nLook: blue square (190, 10)"]
-    assert new == [parrot.prefixes[0] + ". </think>\n<answer> blue square </answer>", None, None]
+    assert parrot.prefixes == ["<think>\nLook: blue square (190, 10)."]
+    assert new == [parrot.prefixes[0] + " </think>\n<answer> blue square </answer>", None, None]
 
 
 def test_probes_tell_a_policy_that_needs_its_points():

@@ -11,8 +11,7 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
 FILES = sorted((ROOT / "params").glob("*/*.yaml")) + sorted((ROOT / "params/arms").glob("*/*.yaml"))
 # The base ships; retraining it is the reader's choice, outside `make reproduce`.
-# 01 trains a base of its own, and 07 asks the models that 05 made: neither fits into the half hour of make reproduce.
-NOT_IN_NANO = {"01_nano_world", "07_eval_visual_search"}
+NOT_IN_NANO = {"01_nano_world"}
 
 
 def stems(profile):

@@ -2,7 +2,8 @@
 
 `python -m vigorl_lib.claims forecast` says what is left to run and how long it takes, `run` runs it (a unit is one arm
 with one seed; a finished one is never run again), `judge` writes `outputs/reference/claims.json` from what is there,
-and `power` says, from the spread over development seeds, how large an effect has to be to be shown.
+and `power` says, from the spread over development seeds, how large an effect has to be to be shown. `grid` tries the
+plan's learning rates on a development seed, for every arm alike, and writes `outputs/reference/grid.json`.
 The plan is `params/claims.yaml`, the arms' parameters are `params/arms/<overlay>/<notebook>.yaml`.
 """
 
@@ -31,7 +32,7 @@ from vigorl_lib.faithfulness import probe_points
 from vigorl_lib.policy import Zoom, load_policy
 from vigorl_lib.records import Example, to_json
 from vigorl_lib.report import PUBLISHED, collect, read_project
-from vigorl_lib.runs import PACKAGE, code_version, machine, outputs_root, write_json_atomic
+from vigorl_lib.runs import PACKAGE, code_version, machine, outputs_root, read_manifest, write_json_atomic
 
 PLAN, REFERENCE = Path("params/claims.yaml"), Path("outputs/reference")
 BASE = PACKAGE / "checkpoints" / "base"
@@ -77,9 +78,13 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What `params/claims.yaml` says. `items`: twin -> held-out questions a seed; `frozen`: the recipe's commit."""
+    """What `params/claims.yaml` says. `items`: twin -> held-out questions a seed; `frozen`: the recipe's commit.
+
+    `rates` are the learning rates that the grid tries: step -> values.
+    """
 
     frozen: str | None
+    rates: Mapping[str, tuple[float, ...]]
     items: Mapping[str, int]
     temperature: float
     max_new_tokens: int
@@ -111,7 +116,8 @@ def read_plan(path: str | Path = PLAN) -> Plan:
             for name, entry in raw["arms"].items()
         }
         claims = tuple(Claim(id=id, **entry) for id, entry in raw["claims"].items())
-        plan = Plan(raw["frozen"], raw["items"], raw["temperature"], raw["max_new_tokens"], arms, claims)
+        rates = {step: tuple(values) for step, values in raw["rates"].items()}
+        plan = Plan(raw["frozen"], rates, raw["items"], raw["temperature"], raw["max_new_tokens"], arms, claims)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a plan ({error!r}); params/claims.yaml of the project is one") from error
     for claim in plan.claims:
@@ -124,6 +130,44 @@ def read_plan(path: str | Path = PLAN) -> Plan:
 
 
 # Running --------------------------------------------------------------------------------------------------
+
+
+def make(arm: Arm, seed: int, steps: Sequence[str]) -> Path:
+    """Run steps of an arm (what is done stays as it is); the folder that they lie in."""
+    words = [f"ARM={arm.overlay}", f"SEED={seed}", f"STEPS={' '.join(steps)}", f"VENV={sys.prefix}"]
+    subprocess.run(["make", "--no-print-directory", "reproduce", *words], check=True)
+    return outputs_root() / "nano" / arm.overlay / f"seed{seed}"
+
+
+# What a step says in its manifest about the model that it trained, on development questions.
+ON_DEV = {
+    "03_warm_start": ("dev", "sft", "right_answer"),
+    "04_grounded_grpo": ("accuracy", "after"),
+    "05_zoom_grpo": ("accuracy", "multi_turn"),
+}
+
+
+def try_rates(arm: Arm, seed: int, rates: Sequence[float]) -> list[dict[str, Any]]:
+    """An arm's last step with several learning rates: the accuracy on development questions after each.
+
+    The earlier steps run as they are. A rate's own folder stands beside the step's, and is not made twice.
+    """
+    *earlier, last = arm.steps
+    folder, rows = make(arm, seed, earlier), []
+    overlay = Path("params/arms") / arm.overlay / f"{last}.yaml"
+    for rate in rates:
+        out = folder / f"{last}.rate{rate:g}"
+        if not (out / "manifest.json").exists():
+            out.mkdir(parents=True, exist_ok=True)
+            words = ["-f", f"params/nano/{last}.yaml", *(["-f", str(overlay)] if overlay.exists() else [])]
+            words += ["-p", "learning_rate", f"{rate:.6f}", "-p", "seed", str(seed), "-p", "out_dir", str(out)]
+            line = [sys.executable, "-m", "papermill", f"notebooks/{last}.ipynb", str(out / f"{last}.ipynb"), *words]
+            subprocess.run(line, check=True)
+        found: Any = read_manifest(out / "manifest.json")["metrics"]
+        for key in ON_DEV[last]:
+            found = found[key]
+        rows.append({"arm": arm.name, "step": last, "seed": seed, "learning_rate": rate, "accuracy": found})
+    return rows
 
 
 def result_path(arm: Arm, seed: int, reference: Path = REFERENCE) -> Path:
@@ -153,10 +197,7 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
     Raises subprocess.CalledProcessError where a notebook fails.
     """
     began = time.monotonic()
-    folder = outputs_root() / "nano" / arm.overlay / f"seed{seed}"
-    if arm.steps:
-        words = [f"ARM={arm.overlay}", f"SEED={seed}", f"STEPS={' '.join(arm.steps)}", f"VENV={sys.prefix}"]
-        subprocess.run(["make", "--no-print-directory", "reproduce", *words], check=True)
+    folder = make(arm, seed, arm.steps) if arm.steps else outputs_root() / "nano" / arm.overlay / f"seed{seed}"
     policy = load_policy(folder / arm.steps[-1] / "model" if arm.steps else BASE)
     path = result_path(arm, seed, reference)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -400,7 +441,7 @@ def forecast(plan: Plan, reference: Path = REFERENCE) -> str:
 def main(words: Sequence[str] | None = None) -> int:
     """See the module's text; 2 and the reason where it can not be done."""
     parser = argparse.ArgumentParser(prog="python -m vigorl_lib.claims")
-    parser.add_argument("do", choices=("forecast", "run", "judge", "power"))
+    parser.add_argument("do", choices=("forecast", "run", "judge", "power", "grid"))
     parser.add_argument("--plan", type=Path, default=PLAN)
     parser.add_argument("--reference", type=Path, default=REFERENCE)
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the plan's, while developing")
@@ -408,7 +449,7 @@ def main(words: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(words)
     try:
         plan = read_plan(chosen.plan)
-        if chosen.seeds and chosen.do != "power":
+        if chosen.seeds and chosen.do not in ("power", "grid"):
             if chosen.reference == REFERENCE:
                 raise ValueError(f"--seeds is for development: give another --reference than {REFERENCE}")
             plan = with_seeds(plan, chosen.seeds)
@@ -426,6 +467,14 @@ def main(words: Sequence[str] | None = None) -> int:
                     break
                 seconds = run_unit(plan, arm, seed, chosen.reference)["seconds"]
                 print(f"{arm.name}, seed {seed}: done in {seconds} s", flush=True)
+        elif chosen.do == "grid":
+            if len(chosen.seeds or ()) != 1:
+                raise ValueError("the grid is tried on one development seed: give --seeds 1")
+            (seed,) = chosen.seeds
+            rows = []
+            for arm in (arm for arm in plan.arms.values() if arm.steps):
+                rows += try_rates(arm, seed, plan.rates[arm.steps[-1]])
+                write_json_atomic(chosen.reference / "grid.json", rows)
         elif chosen.do == "power":
             for row in power(plan, chosen.seeds, chosen.reference):
                 told = "{id:8} effect {effect:+.3f}, deviation {deviation:.3f}, detectable {detectable:.3f}"

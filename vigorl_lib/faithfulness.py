@@ -180,7 +180,9 @@ def retell(
         if moved is None:
             continue
         talks.append(prompts.conversation(example, view.image, mode))
-        prefixes.append(f"{text[: first.start]}({moved[0]}, {moved[1]})")
+        # With its full stop, since ")." may be one token, which the policy could not write any more.
+        stop = "." if text.startswith(".", first.end) else ""
+        prefixes.append(f"{text[: first.start]}({moved[0]}, {moved[1]}){stop}")
         rows.append(row)
     written = policy.complete(
         talks, prefixes=prefixes, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
