@@ -20,7 +20,7 @@ def arm(name, seeds=SEEDS, **more):
 
 
 def plan(*found, arms=("new", "old"), seeds=SEEDS):
-    return Plan(None, {}, {"sat2": 6}, 0.5, 16, {name: arm(name, seeds) for name in arms}, found)
+    return Plan(None, {}, "sat2", {"new": 480}, {"sat2": 6}, 0.5, 16, {name: arm(name, seeds) for name in arms}, found)
 
 
 def claim(id="C", ours="new", theirs="old", smallest=0.05, primary=True):
@@ -168,6 +168,18 @@ def test_power_is_that_of_the_plan_s_seeds_from_the_spread_of_others(tmp_path):
     assert claims.power(small, (7,), tmp_path) == []
 
 
+def test_the_scaling_curve_has_the_arms_with_two_seeds(tmp_path):
+    for seed, accuracy in ((1, 0.4), (2, 0.6)):
+        save(tmp_path, "new", seed, [1] * 6)
+        path = result_path(arm("new"), seed, tmp_path)
+        result = json.loads(path.read_text())
+        result["items"]["sat2"]["accuracy"] = {"value": accuracy}
+        path.write_text(json.dumps(result))
+    (row,) = claims.scaling(plan(claim()), tmp_path)
+    assert (row["arm"], row["x"], row["n"]) == ("new", 480, 2) and row["value"] == pytest.approx(0.5)
+    assert row["low"] < 0.5 < row["high"]
+
+
 def test_other_seeds_are_not_for_the_reference(tmp_path, capsys):
     assert claims.main(["run", "--plan", str(ROOT / PLAN), "--seeds", "1"]) == 2
     assert "development" in capsys.readouterr().err
@@ -179,7 +191,7 @@ def test_the_seeds_fill_up_one_after_the_other():
 
 def test_every_attempt_is_kept_and_the_same_one_renewed(tmp_path):
     path = tmp_path / "attempts.json"
-    first, second = plan(), Plan("abc", {}, {"sat2": 6}, 0.5, 16, {}, ())
+    first, second = plan(), Plan("abc", {}, "sat2", {}, {"sat2": 6}, 0.5, 16, {}, ())
     for one, verdict in [(first, "not run"), (second, "shown"), (first, "contradicted")]:
         claims.remember_attempt(one, [{"id": "C", "verdict": verdict}], path)
     found = json.loads(path.read_text())

@@ -34,7 +34,8 @@ from vigorl_lib.records import Example, to_json
 from vigorl_lib.report import PUBLISHED, collect, read_project
 from vigorl_lib.runs import PACKAGE, code_version, machine, outputs_root, read_manifest, write_json_atomic
 
-PLAN, REFERENCE = Path("params/claims.yaml"), Path("outputs/reference")
+PLAN, REFERENCE, PROFILE = Path("params/claims.yaml"), Path("outputs/reference"), "claims"
+GRID_ITEMS = 300  # development questions that choose between learning rates
 BASE = PACKAGE / "checkpoints" / "base"
 
 
@@ -80,11 +81,14 @@ class Claim:
 class Plan:
     """What `params/claims.yaml` says. `items`: twin -> held-out questions a seed; `frozen`: the recipe's commit.
 
-    `rates` are the learning rates that the grid tries: step -> values.
+    `rates` are the learning rates that the grid tries: step -> values. `scaling` is a curve: arm -> its training
+    questions, in accuracy on the twin `scaling_items`.
     """
 
     frozen: str | None
     rates: Mapping[str, tuple[float, ...]]
+    scaling_items: str
+    scaling: Mapping[str, int]
     items: Mapping[str, int]
     temperature: float
     max_new_tokens: int
@@ -117,7 +121,17 @@ def read_plan(path: str | Path = PLAN) -> Plan:
         }
         claims = tuple(Claim(id=id, **entry) for id, entry in raw["claims"].items())
         rates = {step: tuple(values) for step, values in raw["rates"].items()}
-        plan = Plan(raw["frozen"], rates, raw["items"], raw["temperature"], raw["max_new_tokens"], arms, claims)
+        plan = Plan(
+            frozen=raw["frozen"],
+            rates=rates,
+            scaling_items=raw["scaling"]["items"],
+            scaling=raw["scaling"]["arms"],
+            items=raw["items"],
+            temperature=raw["temperature"],
+            max_new_tokens=raw["max_new_tokens"],
+            arms=arms,
+            claims=claims,
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a plan ({error!r}); params/claims.yaml of the project is one") from error
     for claim in plan.claims:
@@ -134,9 +148,20 @@ def read_plan(path: str | Path = PLAN) -> Plan:
 
 def make(arm: Arm, seed: int, steps: Sequence[str]) -> Path:
     """Run steps of an arm (what is done stays as it is); the folder that they lie in."""
-    words = [f"ARM={arm.overlay}", f"SEED={seed}", f"STEPS={' '.join(steps)}", f"VENV={sys.prefix}"]
+    words = [
+        f"PROFILE={PROFILE}",
+        f"ARM={arm.overlay}",
+        f"SEED={seed}",
+        f"STEPS={' '.join(steps)}",
+        f"VENV={sys.prefix}",
+    ]
     subprocess.run(["make", "--no-print-directory", "reproduce", *words], check=True)
-    return outputs_root() / "nano" / arm.overlay / f"seed{seed}"
+    return folder_of(arm, seed)
+
+
+def folder_of(arm: Arm, seed: int) -> Path:
+    """Where the steps of a unit write."""
+    return outputs_root() / PROFILE / arm.overlay / f"seed{seed}"
 
 
 # What a step says in its manifest about the model that it trained, on development questions.
@@ -159,7 +184,9 @@ def try_rates(arm: Arm, seed: int, rates: Sequence[float]) -> list[dict[str, Any
         out = folder / f"{last}.rate{rate:g}"
         if not (out / "manifest.json").exists():
             out.mkdir(parents=True, exist_ok=True)
-            words = ["-f", f"params/nano/{last}.yaml", *(["-f", str(overlay)] if overlay.exists() else [])]
+            words = ["-f", f"params/{PROFILE}/{last}.yaml", *(["-f", str(overlay)] if overlay.exists() else [])]
+            count = "num_eval" if last == "03_warm_start" else "eval_examples"
+            words += ["-p", count, str(GRID_ITEMS)]
             words += ["-p", "learning_rate", f"{rate:.6f}", "-p", "seed", str(seed), "-p", "out_dir", str(out)]
             line = [sys.executable, "-m", "papermill", f"notebooks/{last}.ipynb", str(out / f"{last}.ipynb"), *words]
             subprocess.run(line, check=True)
@@ -197,7 +224,7 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
     Raises subprocess.CalledProcessError where a notebook fails.
     """
     began = time.monotonic()
-    folder = make(arm, seed, arm.steps) if arm.steps else outputs_root() / "nano" / arm.overlay / f"seed{seed}"
+    folder = make(arm, seed, arm.steps) if arm.steps else folder_of(arm, seed)
     policy = load_policy(folder / arm.steps[-1] / "model" if arm.steps else BASE)
     path = result_path(arm, seed, reference)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -393,6 +420,18 @@ def _paper_effect(claim: Claim, published: Mapping[str, Mapping[str, Any]]) -> f
     return ours["value"] - theirs["value"] if ours and theirs else None
 
 
+def scaling(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
+    """The curve of `plan.scaling`: accuracy by training questions, mean and 95 % t interval over finished seeds."""
+    rows = []
+    for name, questions in plan.scaling.items():
+        paths = [result_path(plan.arms[name], seed, reference) for seed in plan.arms[name].seeds]
+        results = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+        found = [result["items"][plan.scaling_items]["accuracy"]["value"] for result in results]
+        if len(found) >= 2:
+            rows.append({"arm": name, "x": questions, **stats.average(found)})
+    return rows
+
+
 def with_seeds(plan: Plan, seeds: Sequence[int]) -> Plan:
     """The plan with other seeds for every arm."""
     arms = {name: dataclasses.replace(arm, seeds=tuple(seeds)) for name, arm in plan.arms.items()}
@@ -482,6 +521,7 @@ def main(words: Sequence[str] | None = None) -> int:
         elif chosen.do == "judge":
             rows = judge(plan, chosen.reference)
             write_json_atomic(chosen.reference / "claims.json", rows)
+            write_json_atomic(chosen.reference / "scaling.json", scaling(plan, chosen.reference))
             remember_attempt(plan, rows, chosen.reference / "attempts.json")
             for row in rows:
                 effect = "" if row["effect"] is None else " {effect:+.3f} [{low:+.3f}, {high:+.3f}]".format(**row)

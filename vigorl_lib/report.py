@@ -30,7 +30,7 @@ STEPS = (
     "06_eval_spatial",
 )  # fmt: skip
 LEDGER, PUBLISHED = "outputs/reference/measurements.json", "params/published.yaml"
-CLAIMS = "outputs/reference/claims.json"
+CLAIMS, SCALING = "outputs/reference/claims.json", "outputs/reference/scaling.json"
 BASE, SAT2, VSTAR = "01_nano_world", "06_eval_spatial/sat2_twin", "05_zoom_grpo/accuracy"
 # Name in the ledger -> step/metric of the manifests; of several the lowest counts. Benchmark scripts add
 # their own, such as `search.speedup_batched`.

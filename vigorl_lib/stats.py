@@ -61,6 +61,16 @@ def share(flags: Iterable[float]) -> dict[str, float]:
     return {"value": sum(scores) / len(scores), "low": interval.low, "high": interval.high, "n": len(scores)}
 
 
+def average(values: Iterable[float]) -> dict[str, float]:
+    """The mean of any numbers as a row of a table: value, low and high (95 % t interval), n.
+
+    Raises ValueError on fewer than two, or one that is not finite.
+    """
+    numbers = [float(value) for value in values]
+    effect = paired_effect(numbers)
+    return {"value": effect.mean, "low": effect.interval.low, "high": effect.interval.high, "n": len(numbers)}
+
+
 def mean_of_shares(groups: Sequence[Sequence[float]], *, resamples: int = 4000, seed: int = 0) -> dict[str, float]:
     """The mean of the groups' means (a macro average) as a row of a table: value, low, high, n.
 
