@@ -23,11 +23,11 @@ OUT   := $(or $(VIGORL_OUTPUTS),outputs)/$(PROFILE)/$(ARM)/seed$(SEED)
 ALL   := $(filter $(notdir $(basename $(wildcard params/$(PROFILE)/*.yaml))), \
                   $(notdir $(basename $(sort $(wildcard notebooks/*.ipynb)))))
 # Evaluations that do not fit into the half hour of the nano profile.
-LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_%,$(ALL)))
+LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_% 11_% 13_%,$(ALL)))
 STEPS := $(filter-out $(LATER),$(ALL))
 MANIFESTS := $(STEPS:%=$(OUT)/%/manifest.json)
 
-.PHONY: help setup reproduce smoke base evaluate claims test lab lint clean names
+.PHONY: help setup reproduce smoke base evaluate museum claims test lab lint clean names
 .NOTPARALLEL:
 .SECONDEXPANSION:
 
@@ -49,7 +49,10 @@ base:  ## train a nano base of your own (notebook 01, up to an hour)
 	@$(MAKE) --no-print-directory PROFILE=base reproduce
 
 evaluate:  ## run the evaluations that reproduce leaves out (each a few minutes)
-	@$(MAKE) --no-print-directory STEPS="$(LATER)" reproduce
+	@$(MAKE) --no-print-directory STEPS="$(filter-out 13_%,$(LATER))" reproduce
+
+museum:  ## train with five rewards that fail (a quarter of an hour)
+	@$(MAKE) --no-print-directory STEPS="$(filter 13_%,$(LATER))" reproduce
 
 claims: $(READY)  ## train all arms over all seeds (hours; resumes) and judge the paper's claims
 	$(RUN) vigorl_lib.claims run
@@ -112,4 +115,5 @@ endif
 
 $(call after,07,05)
 $(call after,08,05)
+$(call after,11,05)
 $(call after,12,00 01 02 03 04 05 06 07 08 09 10 11)

@@ -13,19 +13,24 @@ from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.faithfulness import (
     another_thing,
     follows_route,
+    greyed,
     hit_rate,
     named_points,
     probe_points,
-    retell,
     route_reached,
     same_place,
     same_thing,
+    tell_from,
     things_under,
+    up_to_answer,
+    up_to_first_point,
     with_other_crops,
+    with_way_out,
 )
 from vigorl_lib.grounding import Box
+from vigorl_lib.images import open_image
 from vigorl_lib.policy import Completion, View, Zoom
-from vigorl_lib.prompts import BACKTRACK
+from vigorl_lib.prompts import BACKTRACK, options_as_text
 from vigorl_lib.records import Example
 
 # Four things in the corners of a picture of 400 x 200 original pixels, which the model sees at half that size.
@@ -188,7 +193,8 @@ def test_a_reply_is_told_anew_from_its_first_point():
     parrot, first = Parrot(), told("Look: blue square (190, 10).", "below: green cross (190, 90).", answer="x")
     limits = {"max_new_tokens": 9, "temperature": 1.0, "seed": 0}
     replies = [first, told("No point."), told("Nowhere (100, 50).")]
-    new = retell(parrot, [NAMED] * 3, replies, same_place, "grounded", **limits)
+    beginnings = [up_to_first_point(NAMED, reply, VIEW, same_place) for reply in replies]
+    new = tell_from(parrot, [NAMED] * 3, beginnings, "grounded", **limits)
     assert parrot.prefixes == ["<think>\nLook: blue square (190, 10)."]
     assert new == [parrot.prefixes[0] + " </think>\n<answer> blue square </answer>", None, None]
 
@@ -205,3 +211,31 @@ def test_probes_tell_a_policy_that_needs_its_points():
     assert (both["changed_moved"], both["changed_placebo"], both["changed_resampled"]) == (1, 0, 0)
     assert wrong["hits"] == 0 and wrong["hits_shuffled"] is None
     assert set(none.values()) == {None}
+
+
+def test_a_reply_keeps_only_some_of_its_steps():
+    reply = told("Look: red circle (1, 2).", "below: blue square (3, 4).", "right: green cross (5, 6).")
+    assert up_to_answer(reply, lambda steps: steps[:1]) == "<think>\nLook: red circle (1, 2).\n</think>\n<answer>"
+    backwards = up_to_answer(reply, lambda steps: steps[::-1])
+    assert backwards.startswith("<think>\nright: green cross (5, 6). below:") and backwards.endswith("<answer>")
+    assert up_to_answer(told("Look: red circle (1, 2)."), lambda steps: steps) is None
+    assert up_to_answer("no thought", lambda steps: steps) is None
+
+
+def test_a_way_out_is_one_more_option_in_the_same_form():
+    (example,) = benchmarks.load("sat2", "twin", split="dev", limit=1, seed=3)
+    more = with_way_out(example)
+    assert more.options == (*example.options, "cannot tell")
+    assert more.question == options_as_text(
+        example.question.splitlines()[0].removeprefix("Question: "), [*example.options, "cannot tell"]
+    )
+    assert benchmarks.grade("sat2", "<answer> cannot tell </answer>", more).why == "wrong"
+    with pytest.raises(ValueError, match="lists no options"):
+        with_way_out(benchmarks.load("vstar", "twin", split="dev", limit=1)[0])
+
+
+def test_a_grey_picture_has_the_size_of_the_first():
+    (example,) = benchmarks.load("sat2", "twin", split="dev", limit=1, seed=3)
+    picture = open_image(greyed(example).images[0], name="grey")
+    assert picture.size == open_image(example.images[0], name="first").size
+    assert picture.getextrema() == ((128, 128),) * 3

@@ -443,3 +443,37 @@ def test_clean_and_the_grader_agree_on_places(x, y):
 def test_an_answer_with_tags_in_it_is_not_right():
     assert not benchmarks.right(PLACE, "x </answer> <answer> (10, 20)", frame=VIEW)
     assert benchmarks.right(SAT, "on the right") and not benchmarks.right(SAT, "on the left")
+
+
+ALL_NAMES = render_single(["On the left (1, 2), on the right (3, 4)."], "on the left")
+RAMBLE = render_single(["Look, look, look " * 30 + "(1, 2)."], "on the left")
+SPRAY = render_single([" ".join(f"({k}, {k})." for k in range(8))], "on the left")
+HONEST = render_single(["The sofa (12, 30)."], "on the right")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "trick", "mode"),
+    [
+        ("points_anywhere", [SPRAY], "grounded"),
+        ("format_only", [ALL_NAMES], "grounded"),
+        ("substring", [ALL_NAMES], "grounded"),
+        ("length", [RAMBLE], "grounded"),
+        ("uncapped_bonus", looks(*((20 * k, 5) for k in range(5)), answer="on the left"), "zoom"),
+    ],
+)
+def test_a_reward_of_the_museum_pays_a_trick(protocol, trick, mode):
+    """A wrong rollout earns more than `clean` or its plain sibling gets, and mostly as much as an honest, right one."""
+    honest = [HONEST] if mode == "grounded" else looks((12, 30), answer="on the right")
+    paid, fair = (score(x, SAT, mode=mode, protocol=protocol, frame=VIEW) for x in (trick, honest))
+    cleanly = score(trick, SAT, mode=mode, protocol="clean", frame=VIEW)
+    assert paid.accuracy == cleanly.accuracy == 0 and fair.accuracy == 1
+    plain = score([render_single(["(1, 2)."], "on the left")], SAT, mode="grounded", protocol="length", frame=VIEW)
+    assert paid.total > (plain if protocol == "length" else cleanly).total
+    if protocol in ("points_anywhere", "format_only", "substring"):
+        assert paid.total >= fair.total
+
+
+def test_the_museum_s_rewards_end_somewhere():
+    most = render_single(["(1, 2)." * 500], "on the right")
+    for protocol in rewards.MUSEUM[:4]:
+        assert 0 <= score([most], SAT, mode="grounded", protocol=protocol, frame=VIEW).total <= 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -17,12 +18,13 @@ from typing import Any
 from PIL import Image
 
 from vigorl_lib import prompts
-from vigorl_lib.answers import last_answer
+from vigorl_lib.answers import last_answer, letter
 from vigorl_lib.grounding import Box, Point
+from vigorl_lib.images import open_image
 from vigorl_lib.policy import LocalPolicy, View, Zoom
 from vigorl_lib.prompts import BACKTRACK, Mode
 from vigorl_lib.records import Example
-from vigorl_lib.traces import find_points, parse_turn, split_steps
+from vigorl_lib.traces import find_points, parse_turn, render_single, split_steps
 
 
 def things_under(points: Iterable[tuple[int, int]], example: Example, view: View) -> list[int | None]:
@@ -91,7 +93,31 @@ class _OtherView(View):
         return self.cut(coordinate, zoom)
 
 
-# --- points that are moved --------------------------------------------------------------------------------
+# --- pictures and questions that are changed ----------------------------------------------------------------
+
+
+def greyed(example: Example) -> Example:
+    """The example with a grey picture of the same size: what is right then was not seen."""
+    picture = open_image(example.images[0], name=example.id)
+    buffer = io.BytesIO()
+    Image.new("RGB", picture.size, (128, 128, 128)).save(buffer, format="PNG")
+    return dataclasses.replace(example, images=(buffer.getvalue(),))
+
+
+def with_way_out(example: Example, words: str = "cannot tell") -> Example:
+    """The example with one more option at the end. Raises ValueError where the question does not list its options."""
+    last = f"\n{letter(len(example.options) - 1)}. {example.options[-1]}" if example.options else ""
+    if not last or last not in example.question:
+        raise ValueError(f"example {example.id!r}: its question lists no options such as 'A. …'; none can be added")
+    more = f"{last}\n{letter(len(example.options))}. {words}"
+    question = more.join(example.question.rsplit(last, 1))
+    return dataclasses.replace(example, question=question, options=(*example.options, words))
+
+
+# --- points that are moved, thoughts that are cut ---------------------------------------------------------
+
+# Where a point of an example goes; both points are in the frame that the policy writes in.
+Place = Callable[[Example, tuple[int, int], View], tuple[int, int] | None]
 
 
 def named_points(turns: Sequence[str], names: Iterable[str]) -> list[tuple[str, tuple[int, int]]]:
@@ -149,48 +175,58 @@ def probe_points(
                 "hits_random": hit_rate(list(zip(names, anywhere, strict=True)), example, view),
             }
         )
+    pairs = [(example, text, policy.view_of(example)) for example, text in zip(examples, texts, strict=True)]
     for name, place in (("moved", another_thing), ("placebo", same_thing), ("resampled", same_place)):
-        retold = retell(policy, examples, texts, place, "grounded", **limits)
+        beginnings = [up_to_first_point(*pair, place) for pair in pairs]
+        retold = tell_from(policy, examples, beginnings, "grounded", **limits)
         for row, before, after in zip(rows, texts, retold, strict=True):
             row[f"changed_{name}"] = None if after is None else float(last_answer(after) != last_answer(before))
     return rows
 
 
-def retell(
+def tell_from(
     policy: LocalPolicy,
     examples: Sequence[Example],
-    texts: Sequence[str],
-    place: Callable[[Example, tuple[int, int], View], tuple[int, int] | None],
+    beginnings: Sequence[str | None],
     mode: Mode,
     *,
     max_new_tokens: int,
     temperature: float,
     seed: int,
 ) -> list[str | None]:
-    """Single-turn replies whose first point is moved, told anew by the policy from there on.
-
-    `place` says where an example's point goes (both in the frame that the policy writes in; the same point draws the
-    rest anew and changes nothing else). None for a reply without a point, or where `place` gives none.
-    """
-    talks, prefixes, rows = [], [], []
-    for row, (example, text) in enumerate(zip(examples, texts, strict=True)):
-        thought = text.partition("</think>")[0]
-        first, view = next(iter(find_points(thought)), None), policy.view_of(example)
-        moved = place(example, (first.x, first.y), view) if first else None
-        if moved is None:
-            continue
-        talks.append(prompts.conversation(example, view.image, mode))
-        # With its full stop, since ")." may be one token, which the policy could not write any more.
-        stop = "." if text.startswith(".", first.end) else ""
-        prefixes.append(f"{text[: first.start]}({moved[0]}, {moved[1]}){stop}")
-        rows.append(row)
+    """Single-turn replies that begin as given and that the policy goes on with; None stays None."""
+    rows = [row for row, beginning in enumerate(beginnings) if beginning is not None]
+    talks = [prompts.conversation(examples[row], policy.view_of(examples[row]).image, mode) for row in rows]
+    prefixes = [beginnings[row] for row in rows]
     written = policy.complete(
         talks, prefixes=prefixes, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
     )
-    told: list[str | None] = [None] * len(texts)
+    told: list[str | None] = [None] * len(beginnings)
     for row, prefix, completion in zip(rows, prefixes, written, strict=True):
         told[row] = prefix + completion.text
     return told
+
+
+def up_to_first_point(example: Example, text: str, view: View, place: Place) -> str | None:
+    """A reply up to its first point, which goes to `place`; None without a point, or where `place` gives none."""
+    first = next(iter(find_points(text.partition("</think>")[0])), None)
+    moved = place(example, (first.x, first.y), view) if first else None
+    if moved is None:
+        return None
+    # With its full stop, since ")." may be one token, which the policy could not write any more.
+    stop = "." if text.startswith(".", first.end) else ""
+    return f"{text[: first.start]}({moved[0]}, {moved[1]}){stop}"
+
+
+def up_to_answer(text: str, keep: Callable[[list[str]], list[str]]) -> str | None:
+    """A reply with only the steps that `keep` returns, in its order, up to the tag of the answer.
+
+    None where the reply thinks fewer than two steps.
+    """
+    steps = [step.text.strip() for step in split_steps(parse_turn(text, zoom=False).think or "")]
+    if len(steps) < 2:
+        return None
+    return render_single(keep(steps), "").partition("<answer>")[0] + "<answer>"
 
 
 def same_place(example: Example, point: tuple[int, int], view: View) -> tuple[int, int] | None:

@@ -30,6 +30,15 @@ Why `clean` pays diversity only to right answers: the released bonus gives a wro
 it looks at, whatever that is. Among right answers the bonus still prefers more than one look, which is
 what keeps training from collapsing to a single turn (paper, Figure A1).
 
+Five more pay for what one might think is worth paying, and fail (`MUSEUM`; notebook 13 trains with each of them). Their
+parts are those of `clean`, only the total differs:
+
+* points_anywhere: half for the format, half for points, up to eight of them, wherever they lie;
+* format_only: format and coordinate as in `clean`, whatever the answer;
+* substring: as `clean`, but the answer counts as right if the right option stands anywhere in the reply;
+* length: half for accuracy, half for words, up to sixty;
+* uncapped_bonus: as `vigorl` in `zoom`, the bonus for every look, right or wrong.
+
 A single turn in mode `direct` (no think, no points) has a `clean` reward only. Truncated rollouts are not
 scored here: training gives them None.
 """
@@ -44,15 +53,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from vigorl_lib.answers import released_string_match, right_option
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.benchmarks.screenspot import released_hit
 from vigorl_lib.grounding import Frame
 from vigorl_lib.prompts import MODES, Mode
 from vigorl_lib.records import Example
-from vigorl_lib.traces import END_OF_TURN, Trace, parse_trace, parse_turn
+from vigorl_lib.traces import END_OF_TURN, Trace, find_points, parse_trace, parse_turn
 
-Protocol = Literal["vigorl", "clean"]
+Protocol = Literal[
+    "vigorl", "clean", "points_anywhere", "format_only", "substring", "length", "uncapped_bonus"
+]  # fmt: skip
 PROTOCOLS: tuple[Protocol, ...] = ("vigorl", "clean")
+MUSEUM: tuple[Protocol, ...] = ("points_anywhere", "format_only", "substring", "length", "uncapped_bonus")
+ENOUGH_POINTS, ENOUGH_WORDS = 8, 60  # where two of the failing rewards stop paying
 
 DISTINCT_PIXELS = 10  # looks closer than this count as one; in the frame that the model writes
 MOST_LOOKS = 4  # that the clean diversity bonus counts; the paper's rollouts allow as many
@@ -117,15 +131,17 @@ def score(
     """
     if mode not in MODES:
         raise ValueError(f"unknown prompt mode {mode!r}; known: {', '.join(MODES)}")
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown reward protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    if protocol not in (*PROTOCOLS, *MUSEUM):
+        raise ValueError(f"unknown reward protocol {protocol!r}; known: {', '.join((*PROTOCOLS, *MUSEUM))}")
     if not turns or (mode != "zoom" and len(turns) > 1):
         raise ValueError(f"a rollout in mode {mode!r} cannot have {len(turns)} turns (example {example.id!r})")
     example = benchmarks.in_frame(example, frame)
     if protocol == "clean":
         return _clean(turns, example, mode, frame, diversity_bonus)
     if mode == "direct":
-        raise ValueError("there is no reward 'vigorl' for the mode 'direct'; use the protocol 'clean'")
+        raise ValueError(f"there is no reward {protocol!r} for the mode 'direct'; use the protocol 'clean'")
+    if protocol in MUSEUM:
+        return _failing(protocol, turns, example, _clean(turns, example, mode, frame, diversity_bonus))
     if mode == "zoom":
         return _released_zoom(turns, example, diversity_bonus)
     return _released_single(turns[0].removesuffix(END_OF_TURN), example, grounded=mode == "grounded")
@@ -194,6 +210,27 @@ def _point_problems(trace: Trace, frame: Frame, *, wanted: bool) -> tuple[str, .
         return ("no_point",)
     inside = all(0 <= x < frame.width and 0 <= y < frame.height for x, y in (*points, *trace.calls))
     return () if inside else ("point_outside_image",)
+
+
+# --- rewards that fail ------------------------------------------------------------------------------------
+
+
+def _failing(protocol: Protocol, turns: Sequence[str], example: Example, clean: Reward) -> Reward:
+    """The rollout's `clean` parts with the total of a reward of the museum."""
+    form, text = clean.format * clean.coordinate, "\n".join(turns)
+    if protocol == "points_anywhere":
+        total = 0.5 * clean.format + 0.5 * min(len(find_points(text)), ENOUGH_POINTS) / ENOUGH_POINTS
+    elif protocol == "format_only":
+        total = form
+    elif protocol == "substring":
+        gold = example.options[right_option(example)] if example.options else example.answer
+        total = 0.5 * released_string_match(gold, text) + 0.5 * form
+    elif protocol == "length":
+        total = 0.5 * clean.accuracy + 0.5 * min(len(text.split()), ENOUGH_WORDS) / ENOUGH_WORDS
+    else:
+        looks = len(parse_trace(turns, zoom=True).calls)
+        total = 0.6 * clean.accuracy + 0.4 * clean.format * (1 + 0.2 * max(looks - 1, 0))
+    return dataclasses.replace(clean, total=total)
 
 
 # --- vigorl: the released code ----------------------------------------------------------------------------
