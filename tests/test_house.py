@@ -23,7 +23,7 @@ ROOMS = (
     ("faithfulness",),
     ("training", "evaluation"),
     ("search", "zoom", "web", "behaviours"),
-    ("policy",),
+    ("policy", "served"),
     ("rewards",),
     ("benchmarks",),
     ("nano",),
@@ -79,7 +79,7 @@ def test_torchvision_stays_out():
 
 def test_conda_gets_the_same_packages():
     environment = yaml.safe_load(read("environment.yml"))
-    assert environment["dependencies"][-1] == {"pip": ["-c constraints.txt", "-e .[train,notebooks,dev]"]}
+    assert environment["dependencies"][-1] == {"pip": ["-c constraints.txt", "-e .[train,serve,notebooks,dev]"]}
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_setup_takes_torch_first_and_alone_and_once(kit):
     make(kit, "setup", "TORCH_INDEX=somewhere")
     first, second = (kit / "setup").read_text().splitlines()
     assert re.fullmatch(r"-m pip install --index-url somewhere torch==[\d.]+", first)
-    assert second == "-m pip install -c constraints.txt -e .[train,notebooks,dev]"
+    assert second == "-m pip install -c constraints.txt -e .[train,serve,notebooks,dev]"
     make(kit, "setup")
     assert len((kit / "setup").read_text().splitlines()) == 2
 

@@ -51,6 +51,17 @@ REAL_SYSTEM: dict[str, str] = {
     ),
 }
 
+# A served teacher writes one step a request; after the description of the released search's prompt (method.md §2.2).
+TEACHER_SYSTEM = (
+    "You answer a question about an image by looking at its regions one after the other. Write exactly one thing per "
+    "reply: either the next step of your reasoning, in <think> </think>, with one point of the image as (x, y) in "
+    "pixels, or, once you are sure, the final answer in <answer> </answer>.\n"
+    "A step says what is at its point and what that means for the question and for the steps before. Explore different "
+    "regions first, even unlikely ones; never use a point twice; check several solutions before you answer. If "
+    "something can not be told for certain, take what is most likely."
+)
+TEACHER_ANSWER_DUE = "No more thoughts are left. Give the final answer now, in the format <answer> ... </answer>."
+
 OBSERVATION = "Here is the crop of the image centered on the coordinate:"  # released builder, dot-free wording
 ANSWER_IS_DUE = "This was the last look. Answer now."  # stands in the last allowed observation (DESIGN §3)
 BACKTRACK = "Wait, this seems off. Let's try something else."  # released chain builder and paper §A5.5.1

@@ -76,6 +76,10 @@ class Proposal:
     tokens: int
 
 
+class Refused(Exception):
+    """A request that a policy will not answer, whatever one does: the reason is its text."""
+
+
 def to_json(record: Any) -> dict[str, Any]:
     """The record as plain JSON values. Raises TypeError on encoded images: save those as files."""
     value = dataclasses.asdict(record)

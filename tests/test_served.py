@@ -1,0 +1,253 @@
+"""The served policy against a scripted server on loopback, and the search that waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.test_search import SMALL, TINY, judge, reply, scripted
+from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.records import Proposal, Refused, StepRequest
+from vigorl_lib.search import mcts
+from vigorl_lib.search.served import Quarantined, in_thread, search_served
+from vigorl_lib.served import ServedPolicy, read_step
+
+ITEM = benchmarks.load("sat2", "twin", split="dev", limit=1, seed=0)[0]
+REQUEST = StepRequest(ITEM, ("A step (1, 2).",), False, 7)
+THOUGHT = "<think> The red circle (30, 40). </think>"
+
+
+class Server(ThreadingHTTPServer):
+    """Answers chat requests with what `script` says: a text, a status, "hang", "cut" or "empty"."""
+
+    daemon_threads = True
+
+    def __init__(self, script):
+        self.script, self.seen, self.busy, self.most = script, [], 0, 0
+        self.lock = threading.Lock()
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            said = self.server.script(body, len(self.server.seen))
+            self.server.seen.append(body)
+            self.server.busy += 1
+            self.server.most = max(self.server.most, self.server.busy)
+        if isinstance(said, tuple):
+            said, seconds = said
+            time.sleep(seconds)
+        status = said if isinstance(said, int) else 200
+        choices = [] if said == "empty" else [{"index": 0, "finish_reason": "stop", "message": _message(said)}]
+        usage = {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
+        answer = json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": choices,
+                             "usage": usage}).encode()  # fmt: skip
+        if said == "cut":
+            answer = answer[:40]
+        with self.server.lock:
+            self.server.busy -= 1
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+
+def _message(said):
+    return {"role": "assistant", "content": said if isinstance(said, str) else None}
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(script):
+        servers.append(Server(script if callable(script) else lambda body, number: script))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+def policy_of(server, **more):
+    return ServedPolicy("m", server.url, **{"retries": 2, "timeout": 2.0, **more})
+
+
+def asked(policy, request=REQUEST):
+    return asyncio.run(policy.ask(request))
+
+
+def test_a_request_holds_picture_question_thoughts_and_seed(serve):
+    server = serve(THOUGHT)
+    policy = policy_of(server)
+    assert asked(policy) == Proposal("The red circle (30, 40).", None, 5)
+    (body,) = server.seen
+    system, user = body["messages"]
+    picture, text = user["content"]
+    assert system["role"] == "system" and body["seed"] == 7 and body["max_tokens"] == 512
+    assert picture["image_url"]["url"].startswith("data:image/png;base64,")
+    assert text["text"] == f"{ITEM.question}\n\nPrevious thought 1: A step (1, 2)."
+    assert vars(policy.account) == {
+        "answered": 1, "calls": 1, "refused": 0, "unusable": 0, "prompt_tokens": 11, "completion_tokens": 5,
+    }  # fmt: skip
+
+
+def test_the_last_request_says_that_the_answer_is_due(serve):
+    server = serve("<think> Enough. </think> <answer> left </answer>")
+    found = asked(policy_of(server), StepRequest(ITEM, (), True, 1))
+    assert found == Proposal("", "left", 5)
+    assert "final answer now" in server.seen[0]["messages"][1]["content"][-1]["text"]
+
+
+@pytest.mark.parametrize("trouble", [429, 500, "cut"])
+def test_trouble_that_passes_is_tried_again(serve, trouble):
+    server = serve(lambda body, number: trouble if number == 0 else THOUGHT)
+    policy = policy_of(server)
+    if trouble == "cut":  # a reply that is no JSON is not tried again: the server said that it is whole
+        with pytest.raises(Refused):
+            asked(policy)
+    else:
+        assert asked(policy).text and policy.account.calls == 2 and policy.account.refused == 0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"), [(400, "BadRequest"), (500, "InternalServer"), ((THOUGHT, 1.0), "Timeout")]
+)
+def test_trouble_that_stays_is_a_refusal_with_its_reason(serve, trouble, reason):
+    policy = policy_of(serve(trouble), retries=1, timeout=0.3)
+    with pytest.raises(Refused, match=reason):
+        asked(policy)
+    assert policy.account.refused == 1 and policy.account.answered == 0
+    assert policy.account.calls == (1 if trouble == 400 else 2)
+
+
+def test_a_server_that_is_not_there_is_a_refusal():
+    with pytest.raises(Refused, match="Connection"):
+        asked(ServedPolicy("m", "http://127.0.0.1:9/v1", retries=0, timeout=1.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "must_answer", "expected"),
+    [
+        (THOUGHT, False, ("The red circle (30, 40).", None)),
+        ("<think> So (1, 2). </think>\n<answer> left </answer>", False, ("So (1, 2).", "left")),
+        ("<answer> left </answer>", False, ("", "left")),
+        ("<answer> left </answer>", True, ("", "left")),
+        (THOUGHT, True, ("", None)),  # the answer was due
+        (THOUGHT + THOUGHT, False, ("", None)),  # two thoughts
+        ("<think> It is <answer> left </answer> </think>", False, ("", None)),
+        ("<answer> left </answer> <answer> right </answer>", False, ("", None)),
+        ("<think> cut off in the mid", False, ("", None)),
+        ("no tags at all", False, ("", None)),
+        ("", False, ("", None)),
+    ],
+)
+def test_what_a_reply_says(text, must_answer, expected):
+    found = read_step(text, 3, must_answer=must_answer)
+    assert (found.text, found.answer, found.tokens) == (*expected, 3)
+
+
+def test_no_more_requests_are_in_flight_than_allowed(serve):
+    server = serve((THOUGHT, 0.05))
+    policy = policy_of(server, concurrency=3)
+
+    async def many():
+        return await asyncio.gather(*(policy.ask(REQUEST) for _ in range(12)))
+
+    assert len(asyncio.run(many())) == 12 and server.most == 3
+
+
+# The search that waits
+
+
+async def slow(request):
+    """The scripted policy, some of whose answers take longer than others."""
+    await asyncio.sleep((request.seed % 5) / 2000)
+    return reply(request)
+
+
+def served(items, ask=slow, trees_in_flight=3, seed=3):
+    return list(in_thread(lambda: search_served(items, ask, judge, SMALL, seed=seed, trees_in_flight=trees_in_flight)))
+
+
+@pytest.mark.parametrize("trees_in_flight", [1, 2, 5])
+def test_a_served_tree_is_the_tree_of_the_sequential_search(trees_in_flight):
+    items = list(TINY)
+    alone = {t.id: t for t in mcts.search(items, scripted, judge, SMALL, seed=3, batch_size=1, trees_in_flight=1)}
+    found = {tree.id: tree for tree in served(items, trees_in_flight=trees_in_flight)}
+    assert found == alone
+
+
+def test_a_refused_tree_is_set_aside_and_the_others_go_on():
+    async def ask(request):
+        if request.example.id == TINY[0].id:
+            raise Refused("too large a picture")
+        return await slow(request)
+
+    found = served(list(TINY), ask)
+    refused = [one for one in found if isinstance(one, Quarantined)]
+    assert refused == [Quarantined(TINY[0].id, "too large a picture")] and len(found) == len(TINY)
+
+
+def test_an_error_of_the_policy_is_not_swallowed():
+    async def ask(request):
+        raise ZeroDivisionError("a mistake in the policy")
+
+    with pytest.raises(ZeroDivisionError, match="mistake"):
+        served(list(TINY), ask)
+
+
+def test_a_search_that_nobody_reads_on_ends():
+    asked_for = Counter()
+
+    async def ask(request):
+        asked_for[request.example.id] += 1
+        return await slow(request)
+
+    search = in_thread(lambda: search_served(iter(TINY), ask, judge, SMALL, seed=0, trees_in_flight=1))
+    next(search)
+    search.close()
+    time.sleep(0.3)
+    before = sum(asked_for.values())
+    time.sleep(0.2)
+    assert sum(asked_for.values()) == before
+
+
+def test_trees_over_http_equal_scripted_ones(serve):
+    """The whole way: requests over the wire, and a server that answers as the script would."""
+    by_steps = {}
+
+    def script(body, number):
+        text = body["messages"][1]["content"][1]["text"]
+        steps = tuple(line.split(": ", 1)[1] for line in text.split("\n\n")[1:])
+        due = len(body["messages"][1]["content"]) == 3
+        found = reply(StepRequest(by_steps[text.split("\n\n")[0]], steps, due, body["seed"]))
+        answer = "" if found.answer is None else f"<answer> {found.answer} </answer>"
+        return (f"<think> {found.text} </think>" if found.text else "") + answer
+
+    items = [ITEM]
+    by_steps[ITEM.question] = ITEM
+    policy = policy_of(serve(script))
+    (tree,) = in_thread(lambda: search_served(items, policy.ask, judge, SMALL, seed=1, trees_in_flight=2))
+    (expected,) = mcts.search(items, scripted, judge, SMALL, seed=1, batch_size=8, trees_in_flight=1)
+    assert [n.text for _, n in tree.nodes()] == [n.text for _, n in expected.nodes()]
+    assert policy.account.calls == policy.account.answered == tree.calls

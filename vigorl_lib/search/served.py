@@ -1,0 +1,103 @@
+"""The search on a policy that answers one request at a time and takes its time: a server, which batches by itself.
+
+Each tree is a task of its own. It asks for a batch, waits until all of it is there, and goes on; meanwhile other trees
+ask. One selection is in flight per tree, so a tree is the one that `mcts.search` grows with the same answers: the
+speed changes nothing but time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import queue
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from vigorl_lib.records import Example, Proposal, Refused, StepRequest
+from vigorl_lib.search.mcts import Judge, SearchSettings, grow
+from vigorl_lib.search.tree import Tree
+
+Ask = Callable[[StepRequest], Awaitable[Proposal]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Quarantined:
+    """An example whose tree could not be grown: its id, and why. The search goes on without it."""
+
+    id: str
+    reason: str
+
+
+async def grow_served(
+    example: Example, ask: Ask, judge: Judge, settings: SearchSettings, seed: int
+) -> Tree | Quarantined:
+    """One tree; its requests go out together. Whatever else than `Refused` goes wrong is raised."""
+    asking, proposals = grow(example, judge, settings, seed), None
+    while True:
+        try:
+            requests = asking.send(proposals)
+        except StopIteration as end:
+            return end.value
+        tasks = [asyncio.ensure_future(ask(request)) for request in requests]
+        try:
+            proposals = await asyncio.gather(*tasks)
+        except Refused as refusal:
+            return Quarantined(example.id, str(refusal))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def search_served(
+    examples: Iterable[Example],
+    ask: Ask,
+    judge: Judge,
+    settings: SearchSettings,
+    *,
+    seed: int,
+    trees_in_flight: int,
+) -> AsyncIterator[Tree | Quarantined]:
+    """Search many examples, so many at a time, and yield each tree, or why there is none, as it is finished."""
+    waiting = iter(examples)
+    growing: set[asyncio.Task[Tree | Quarantined]] = set()
+    try:
+        while True:
+            for example in itertools.islice(waiting, trees_in_flight - len(growing)):
+                growing.add(asyncio.ensure_future(grow_served(example, ask, judge, settings, seed)))
+            if not growing:
+                return
+            done, growing = await asyncio.wait(growing, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in growing:
+            task.cancel()
+
+
+def in_thread(results: Callable[[], AsyncIterator[Tree | Quarantined]]) -> Iterator[Tree | Quarantined]:
+    """What an asynchronous search yields, for code that is not: a notebook has a running loop of its own.
+
+    Closing the iterator ends the search after the tree that comes next. An error of the search is raised here.
+    """
+    found: queue.Queue = queue.Queue()
+    end, stop = object(), threading.Event()
+
+    async def pump() -> None:
+        try:
+            async for result in results():
+                found.put(result)
+                if stop.is_set():
+                    return
+        finally:
+            found.put(end)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        running = pool.submit(asyncio.run, pump())
+        try:
+            while (result := found.get()) is not end:
+                yield result
+            running.result()  # raises what ended the search, if anything did
+        finally:
+            stop.set()
