@@ -515,6 +515,8 @@ def main(words: Sequence[str] | None = None) -> int:
                 rows += try_rates(arm, seed, plan.rates[arm.steps[-1]])
                 write_json_atomic(chosen.reference / "grid.json", rows)
         elif chosen.do == "power":
+            if not chosen.seeds:
+                raise ValueError("power looks at development seeds: give --seeds 1 2 3, and their --reference")
             for row in power(plan, chosen.seeds, chosen.reference):
                 told = "{id:8} effect {effect:+.3f}, deviation {deviation:.3f}, detectable {detectable:.3f}"
                 print(told.format(**row))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +19,8 @@ from PIL import Image
 from vigorl_lib import prompts
 from vigorl_lib.answers import last_answer, letter
 from vigorl_lib.grounding import Box, Point
-from vigorl_lib.images import open_image
+from vigorl_lib.images import picture_of
+from vigorl_lib.nano.drawing import png
 from vigorl_lib.policy import LocalPolicy, View, Zoom
 from vigorl_lib.prompts import BACKTRACK, Mode
 from vigorl_lib.records import Example
@@ -98,10 +98,8 @@ class _OtherView(View):
 
 def greyed(example: Example) -> Example:
     """The example with a grey picture of the same size: what is right then was not seen."""
-    picture = open_image(example.images[0], name=example.id)
-    buffer = io.BytesIO()
-    Image.new("RGB", picture.size, (128, 128, 128)).save(buffer, format="PNG")
-    return dataclasses.replace(example, images=(buffer.getvalue(),))
+    grey = Image.new("RGB", picture_of(example).size, (128, 128, 128))
+    return dataclasses.replace(example, images=(png(grey),))
 
 
 def with_way_out(example: Example, words: str = "cannot tell") -> Example:
@@ -162,8 +160,9 @@ def probe_points(
     """
     limits = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     rows: list[dict[str, float | None]] = []
+    view = policy.view_of(examples[0])
     for example, text in zip(examples, texts, strict=True):
-        view, rng = policy.view_of(example), random.Random(f"{seed}/{example.id}")
+        rng = random.Random(f"{seed}/{example.id}")
         named = named_points([text], _truth(example)["names"])
         names, points = [name for name, _ in named], [point for _, point in named]
         anywhere = [(rng.randrange(view.frame.width), rng.randrange(view.frame.height)) for _ in named]
@@ -175,9 +174,9 @@ def probe_points(
                 "hits_random": hit_rate(list(zip(names, anywhere, strict=True)), example, view),
             }
         )
-    pairs = [(example, text, policy.view_of(example)) for example, text in zip(examples, texts, strict=True)]
     for name, place in (("moved", another_thing), ("placebo", same_thing), ("resampled", same_place)):
-        beginnings = [up_to_first_point(*pair, place) for pair in pairs]
+        pairs = zip(examples, texts, strict=True)
+        beginnings = [up_to_first_point(example, text, view, place) for example, text in pairs]
         retold = tell_from(policy, examples, beginnings, "grounded", **limits)
         for row, before, after in zip(rows, texts, retold, strict=True):
             row[f"changed_{name}"] = None if after is None else float(last_answer(after) != last_answer(before))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
 
+from vigorl_lib.records import Example
+
 # Raster formats that Pillow decodes itself: EPS, for one, would start another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MIN_SIDE = 2
@@ -176,6 +178,12 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
         merged.paste(image, (left, 0))
         left += image.width
     return merged
+
+
+def picture_of(example: Example) -> Image.Image:
+    """What an example shows, as one image: its only one, or several side by side. Raises what `open_image` raises."""
+    frames = [open_image(source, name=f"{example.benchmark} {example.id}") for source in example.images]
+    return frames[0] if len(frames) == 1 else side_by_side(frames)
 
 
 def _has_second_frame(image: Image.Image) -> bool:

@@ -152,8 +152,7 @@ class LocalPolicy:
 
     def view_of(self, example: Example) -> View:
         """The example's picture as the model sees it. Raises what `images.open_image` raises."""
-        frames = [images.open_image(source, name=f"{example.benchmark} {example.id}") for source in example.images]
-        original = frames[0] if len(frames) == 1 else images.side_by_side(frames)
+        original = images.picture_of(example)
         return View(original, images.fit_image(original, **self._limits()))
 
     def frame_of(self, example: Example) -> grounding.Frame | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
-import io
 from typing import Any
 
 import httpx
@@ -18,6 +17,7 @@ import openai
 
 from vigorl_lib import images, prompts, traces
 from vigorl_lib.grounding import Frame
+from vigorl_lib.nano.drawing import png
 from vigorl_lib.records import Example, Proposal, Refused, StepRequest
 
 PICTURES_KEPT = 256  # encoded; more trees than that are seldom in flight
@@ -92,7 +92,7 @@ class ServedPolicy:
 
     def frame_of(self, example: Example) -> Frame:
         """The frame in which the model writes points of an example."""
-        picture = images.open_image(example.images[0], name=f"{example.benchmark} {example.id}")
+        picture = images.picture_of(example)
         original = Frame.original(*picture.size)
         return Frame.resized(original, *images.fit_size(*picture.size, **dataclasses.asdict(self.sizes)))
 
@@ -137,13 +137,8 @@ class ServedPolicy:
         if example.id not in self._pictures:
             if len(self._pictures) >= PICTURES_KEPT:
                 self._pictures.pop(next(iter(self._pictures)))
-            pictures = [
-                images.open_image(source, name=f"{example.benchmark} {example.id}") for source in example.images
-            ]
-            picture = pictures[0] if len(pictures) == 1 else images.side_by_side(pictures)
-            buffer = io.BytesIO()
-            images.fit_image(picture, **dataclasses.asdict(self.sizes)).save(buffer, format="PNG")
-            self._pictures[example.id] = base64.b64encode(buffer.getvalue()).decode()
+            fitted = images.fit_image(images.picture_of(example), **dataclasses.asdict(self.sizes))
+            self._pictures[example.id] = base64.b64encode(png(fitted)).decode()
         return f"data:image/png;base64,{self._pictures[example.id]}"
 
 

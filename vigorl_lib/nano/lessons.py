@@ -423,9 +423,10 @@ def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.I
 
 def _narrated(rng: random.Random, item: twins.Item, *, grounded: bool) -> tuple[list[str], list[int], int]:
     """A narration for an item, see `narrate`: of one of several alike, a survey of one or two of them."""
-    things, named = range(len(item.scene.things)), item.scene.things[item.route[0]].name
-    alike = [index for index in things if item.scene.things[index].name == named]
+    things = range(len(item.scene.things))
     if item.kind == "pattern":
+        named = item.scene.things[item.route[0]].name
+        alike = [index for index in things if item.scene.things[index].name == named]
         asked = rng.random() < START_FROM_QUESTION
         seen = rng.sample(alike if asked else things, rng.choice((1, 2, 2)))
         return survey(rng, item.scene, grounded=grounded, places=seen), seen, seen[-1]
