@@ -38,7 +38,7 @@ def reply(example):
     return f"<answer> {example.answer} </answer>"
 
 
-@pytest.mark.parametrize("name", [name for name in benchmarks.names() if name != "visualwebarena"])
+@pytest.mark.parametrize("name", benchmarks.names())
 def test_grading_again_needs_the_file_alone(name, tmp_path):
     examples, path = examples_of(name), tmp_path / "saved.parquet"
     predictions = [Prediction(example.id, (reply(example),)) for example in examples]

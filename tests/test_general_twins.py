@@ -13,6 +13,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tests import text_only
+from tests.text_only import ASK
 from vigorl_lib import images
 from vigorl_lib.answers import letter, right_option
 from vigorl_lib.benchmarks import registry as benchmarks
@@ -21,17 +23,7 @@ from vigorl_lib.nano import blink, diagrams, general, problems
 from vigorl_lib.nano.twins import SIZE_MARGIN
 from vigorl_lib.nano.world import COLOURS, NAMES, SHAPES, SIDE
 
-# How each twin asks its question number so and so, without a picture; and examples for the tests that need pictures.
-ASK = {
-    "pope": lambda rng, k: general.pope(rng, general.POPE[k % 3]),
-    "gqa": lambda rng, k: general.gqa(rng, general.GQA[k % 5]),
-    "robospatial": lambda rng, k: general.robospatial(rng, general.ROBOSPATIAL[k % 2]),  # context has no options
-    "realworldqa": lambda rng, k: general.realworldqa(rng, general.REALWORLDQA[k % 2]),
-    "blink": lambda rng, k: list(blink.TASKS.values())[k % 14](rng),
-    "ai2d": lambda rng, k: diagrams.ai2d(rng, diagrams.AI2D[k % 3]),
-    "mathvision": lambda rng, k: problems.mathvision(rng, k % len(problems.MATHVISION)),
-    "wemath": lambda rng, k: problems.wemath(rng, k % problems.WEMATH_ROWS),
-}
+# Examples for the tests that need pictures.
 LIMITS = {
     "pope": 9,
     "gqa": 15,
@@ -122,41 +114,10 @@ def test_every_kind_occurs(loaded):
 # No leak through the text
 
 
-def features(question, place):
-    """What naive Bayes sees of an option: its text, words and place, alone and beside each word of the question."""
-    option = question.options[place]
-    words = {"", question.kind, *question.text.lower().replace("?", " ").replace(".", " ").split()}
-    return [(word, part) for word in words for part in {option, *option.split(), place}]
-
-
-def naive_bayes(questions):
-    """Share of held-out questions that the words alone answer."""
-    right, wrong = Counter(), Counter()
-    for question in questions[:LEARN]:
-        for place in range(len(question.options)):
-            (right if place == question.place else wrong).update(features(question, place))
-    hits = 0
-    for question in questions[LEARN:]:
-        chance = 1 / (len(question.options) - 1)
-        scores = [
-            sum(math.log((right[f] + chance) / (wrong[f] + 1)) for f in features(question, place))
-            for place in range(len(question.options))
-        ]
-        hits += scores.index(max(scores)) == question.place
-    return hits / (len(questions) - LEARN)
-
-
-def chance_and_margin(questions):
-    """The share that guessing gets right, and three standard deviations."""
-    chances = [1 / len(question.options) for question in questions[LEARN:]]
-    chance = sum(chances) / len(chances)
-    return chance, 3 * math.sqrt(sum(c * (1 - c) for c in chances)) / len(chances)
-
-
 @pytest.mark.parametrize("name", ASK)
 def test_the_text_alone_answers_nothing(name, asked):
-    chance, margin = chance_and_margin(asked[name])
-    assert naive_bayes(asked[name]) < chance + margin
+    learn, test = asked[name][:LEARN], asked[name][LEARN:]
+    assert text_only.answered(learn, test) < text_only.chance(test) + text_only.margin(test)
 
 
 def test_that_reader_finds_a_leak_where_there_is_one(asked):
@@ -166,8 +127,8 @@ def test_that_reader_finds_a_leak_where_there_is_one(asked):
         if question.text.split()[3] in ("red", "blue") and rng.random() < 2 / 3:
             question = dataclasses.replace(question, answer="yes")
         leaky.append(question)
-    chance, margin = chance_and_margin(leaky)
-    assert naive_bayes(leaky) > chance + margin
+    learn, test = leaky[:LEARN], leaky[LEARN:]
+    assert text_only.answered(learn, test) > text_only.chance(test) + text_only.margin(test)
 
 
 @pytest.mark.parametrize("name", ASK)

@@ -255,3 +255,13 @@ def test_chance_needs_something_to_choose_from():
     (example,) = benchmarks.load("mathvision", "twin", split="dev", limit=1)
     with pytest.raises(ValueError, match="known chance"):
         benchmarks.chance(dataclasses.replace(example, options=()))
+
+
+def test_chance_is_the_place_s_share_of_the_picture():
+    polygons = [e for e in benchmarks.load("robospatial", split="dev", limit=9) if e.polygon]
+    boxes = benchmarks.load("screenspot", split="dev", limit=3)
+    places = [(e, e.truth["free"]) for e in polygons] + [(e, e.box) for e in boxes]
+    assert len(places) == 6
+    for example, (left, top, right, bottom) in places:
+        whole = example.size[0] * example.size[1]
+        assert benchmarks.chance(example) == pytest.approx((right - left) * (bottom - top) / whole, rel=0.02)

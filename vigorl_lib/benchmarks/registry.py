@@ -168,14 +168,17 @@ def right(example: Example, answer: str, protocol: Protocol = "clean", *, frame:
 def chance(example: Example) -> float:
     """How often a blind guess is right: an option of those offered, or a point anywhere in the picture.
 
-    Raises ValueError on a question with neither options nor a box.
+    Raises ValueError on a question with neither options nor a place.
     """
     if example.options:
         return 1 / len(example.options)
-    if not example.box:
-        raise ValueError(f"example {example.id!r} has neither options nor a box: no guess at it has a known chance")
-    (left, top, right, bottom), (width, height) = example.box, example.size
-    return (right - left) * (bottom - top) / (width * height)
+    if not example.box and not example.polygon:
+        raise ValueError(f"example {example.id!r} has neither options nor a place: no guess at it has a known chance")
+    left, top, right, bottom = example.box or (0, 0, 0, 0)
+    corners = example.polygon or ((left, top), (right, top), (right, bottom), (left, bottom))
+    pairs = zip(corners, (*corners[1:], *corners[:1]), strict=True)
+    area = abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairs)) / 2
+    return area / (example.size[0] * example.size[1])
 
 
 def in_frame(example: Example, frame: Frame) -> Example:

@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vigorl_lib.answers import normalise
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import closed_answer, released_answer, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
+from vigorl_lib.nano import webpages
 from vigorl_lib.prompts import clean_user_text
 from vigorl_lib.records import Example
 
@@ -91,6 +94,12 @@ def read_lines(path: Path) -> Iterator[tuple[Path, int, Row]]:
                 raise ValueError(f"{path}:{number + 1}: not a row with an image ({error!r}); correct it") from error
 
 
+def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth."""
+    question = webpages.step(rng, number)
+    return webpages.visualwebarena_row(rng, question, number), question.truth
+
+
 def released(reply: Reply, example: Example) -> Grade:
     """ViGoRL's evaluation: its way of reading an answer, then its judge `_web_action`; see the module's text."""
     answer, why = released_answer(reply)
@@ -124,6 +133,7 @@ FAMILY = Family(
     columns=("id", "image", "conversations"),
     hub=Hub(repos=("gsarch/vigorl_datasets",), files={"train": "web_action.tar"}, rows={}),
     example=example,
+    twin=twin,
     graders={"vigorl": released, "clean": clean},
     read=read_lines,
 )
