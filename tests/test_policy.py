@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 
 import pytest
@@ -342,6 +343,20 @@ def test_search_runs_on_a_real_policy(policy, examples):
     )
     assert sorted(tree.id for tree in trees) == sorted(example.id for example in examples[:2])
     assert all(tree.calls > 0 and tree.tokens > 0 for tree in trees)
+
+
+def test_a_picture_that_can_not_be_opened_gives_up_its_tree_alone(policy, examples, tmp_path):
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
+    broken = dataclasses.replace(examples[0], id="torn", images=(str(tmp_path / "torn.png"),))
+    propose = policies.step_policy(policy, "grounded", max_new_tokens=6)
+    settings = SearchSettings(simulations=1, children=2, rollouts=1, rollout_steps=1)
+    sizes = {"seed": 0, "batch_size": 4, "trees_in_flight": 2}
+    judge = lambda example, answer: 0.0  # noqa: E731
+    found = {result.id: result for result in search([broken, examples[1]], propose, judge, settings, **sizes)}
+    refused = found.pop("torn")
+    assert "torn.png" in refused.reason and list(found) == [examples[1].id]
+    (alone,) = search([broken], propose, judge, settings, **sizes)
+    assert alone == refused
 
 
 def test_an_options_loss_is_the_models_own_whatever_shares_its_batch(policy, examples):

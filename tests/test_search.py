@@ -20,10 +20,20 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from vigorl_lib.records import Example, Proposal, StepRequest
+from vigorl_lib.records import Example, Proposal, Refused, StepRequest
 from vigorl_lib.search import mcts
 from vigorl_lib.search.mcts import SearchSettings
-from vigorl_lib.search.tree import Node, Rollout, Tree, check_visits, node_at, nodes_along, steps_along, walk
+from vigorl_lib.search.tree import (
+    Node,
+    Quarantined,
+    Rollout,
+    Tree,
+    check_visits,
+    node_at,
+    nodes_along,
+    steps_along,
+    walk,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_SETTINGS = SearchSettings(simulations=5, children=2, rollouts=2, max_depth=3, rollout_steps=2)
@@ -233,6 +243,23 @@ def test_node_whose_proposals_are_all_rejected_is_tried_again_with_fresh_seeds()
     assert len(set(seeds)) == tree.calls == tree.tokens == 12
 
 
+def test_a_refused_request_gives_up_its_tree_alone():
+    def policy(batch: Sequence[StepRequest]) -> list[Proposal | Refused]:
+        said = zip(batch, scripted(batch), strict=True)
+        return [Refused("no such picture") if request.example is TINY[0] else found for request, found in said]
+
+    sizes = {"seed": 0, "batch_size": 4, "trees_in_flight": 3}
+    results = list(mcts.search(TINY, policy, judge, SMALL, **sizes))
+    whole = {tree.id: tree for tree in mcts.search(TINY, scripted, judge, SMALL, **sizes)}
+    refused = [result for result in results if isinstance(result, Quarantined)]
+    assert refused == [Quarantined(TINY[0].id, "no such picture")]
+    assert {tree.id: tree for tree in results if isinstance(tree, Tree)} == {
+        id: tree for id, tree in whole.items() if id != TINY[0].id
+    }
+    with pytest.raises(Refused, match="no such picture"):
+        mcts.drive(mcts.grow(TINY[0], judge, SMALL, 0), policy)
+
+
 def test_rollouts_without_an_answer_are_counted_and_never_judged():
     def no_judge(item: Example, answer: str) -> float:
         raise AssertionError("nothing to judge")
@@ -293,9 +320,33 @@ def test_what_holds_for_every_tree(seed: int, settings: SearchSettings):
             assert rollout.forced or rollout.answer is not None
 
 
+def test_selections_in_flight_go_to_different_leaves_and_each_is_counted():
+    children = tuple(Node(f"{k}", value=value, visit_count=2) for k, value in enumerate((0.9, 0.8, 0.1)))
+    root = Node("?", value=0.6, visit_count=6, children=children)
+    assert mcts.select_many(root, SearchSettings(exploration=0.5), 2) == [(0,), (1,)]
+    assert mcts.select_many(root, SearchSettings(exploration=0.0), 9) == [(0,), (1,)]  # then the first again
+    assert mcts.select_many(Node("?"), SearchSettings(), 3) == [()]
+    for seed, item in enumerate(TINY):
+        settings = SearchSettings(simulations=9, children=2, rollouts=1, in_flight=3)
+        tree = grown(item, settings, seed)
+        check_visits(tree.root)
+        asking, proposals, asked = mcts.grow(item, judge, settings, seed), None, []
+        with pytest.raises(StopIteration):
+            while True:
+                batch = asking.send(proposals)
+                asked.append(len(batch))
+                proposals = scripted(batch)
+        assert sum(asked) == tree.calls and max(asked) > 2  # an expansion of one leaf asks for two
+        roots = mcts.history(tree, settings)
+        assert len(roots) == 10 and roots[-1] == tree.root
+
+
 def test_a_search_can_be_watched_again_from_its_tree():
     for seed, item in enumerate(TINY):
-        for settings in (SMALL, SearchSettings(simulations=12, children=2, rollouts=1, max_depth=3, ucb="paper")):
+        for settings in (
+            SMALL,
+            SearchSettings(simulations=12, children=2, rollouts=1, max_depth=3, ucb="paper"),
+        ):
             tree = grown(item, settings, seed)
             roots = mcts.history(tree, settings)
             assert len(roots) == settings.simulations + 1 and roots[-1] == tree.root

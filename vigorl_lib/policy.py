@@ -23,7 +23,7 @@ from transformers.cache_utils import Cache, StaticLayer
 from vigorl_lib import grounding, images, prompts, traces
 from vigorl_lib.processors import load_processor, save_processor
 from vigorl_lib.prompts import Mode
-from vigorl_lib.records import Example, Prediction, Proposal, StepRequest
+from vigorl_lib.records import Example, Prediction, Proposal, Refused, StepRequest
 
 Messages = list[dict[str, Any]]
 STEP_OPENING = "<think>\n"
@@ -485,7 +485,8 @@ def step_policy(
     answer. (The released teacher is asked anew each time, with former thoughts in the user's text: a served
     model needs that, a local one does not.) `stop` ends a step: a step of the nano policy is a sentence.
     An example's prompt and each chain of steps are read once and remembered, for the last used examples that fit
-    into `remembered_bytes`: make a new step policy after training.
+    into `remembered_bytes`: make a new step policy after training. Requests about a picture that can not be opened are
+    `Refused`, with the reason.
     """
     known: collections.OrderedDict[str, dict[tuple[str, ...], Prompt]] = collections.OrderedDict()
     held = 0  # bytes of all that is known
@@ -495,13 +496,19 @@ def step_policy(
         known.setdefault(name, {})[steps] = prompt
         held += prompt.layers[-1].nbytes  # its other parts are those of the chain it goes on from
 
+    def meet(example: Example) -> Refused | None:
+        """Read an example's prompt, unless it is known; or say why its picture can not be shown."""
+        if example.id not in known:
+            try:
+                image = policy.view_of(example).image
+            except (ValueError, OSError) as error:
+                return Refused(str(error))
+            remember(example.id, (), policy.read(prompts.conversation(example, image, mode)))
+        known.move_to_end(example.id)
+        return None
+
     def recall(requests: Sequence[StepRequest]) -> list[Prompt]:
         nonlocal held
-        for example in (request.example for request in requests):
-            if example.id not in known:
-                talk = prompts.conversation(example, policy.view_of(example).image, mode)
-                remember(example.id, (), policy.read(talk))
-            known.move_to_end(example.id)
         new = {(request.example.id, request.steps): None for request in requests}
         new = [(name, steps) for name, steps in new if steps not in known[name]]
         texts = [STEP_OPENING + " ".join(steps) for _, steps in new]
@@ -516,7 +523,9 @@ def step_policy(
             held -= sum(prompt.layers[-1].nbytes for prompt in forgotten.values())
         return found
 
-    def propose(requests: Sequence[StepRequest]) -> list[Proposal]:
+    def propose(asked: Sequence[StepRequest]) -> list[Proposal | Refused]:
+        met = {request.example.id: meet(request.example) for request in asked}
+        requests = [request for request in asked if met[request.example.id] is None]
         # One seed for the batch: transformers draws for all rows at once.
         seed = sum(request.seed for request in requests) % 2**32
         written = policy.complete(
@@ -530,7 +539,8 @@ def step_policy(
             stop=stop,
             seed=seed,
         )
-        return [_proposal(request, completion) for request, completion in zip(requests, written, strict=True)]
+        proposals = iter([_proposal(request, said) for request, said in zip(requests, written, strict=True)])
+        return [met[request.example.id] or next(proposals) for request in asked]
 
     return propose
 

@@ -30,12 +30,22 @@ import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Literal, TypeVar
 
-from vigorl_lib.records import Example, Proposal, StepRequest
-from vigorl_lib.search.tree import Node, Path, Rollout, Tree, node_at, nodes_along, replace_at, steps_along
+from vigorl_lib.records import Example, Proposal, Refused, StepRequest
+from vigorl_lib.search.tree import (
+    Node,
+    Path,
+    Quarantined,
+    Rollout,
+    Tree,
+    node_at,
+    nodes_along,
+    replace_at,
+    steps_along,
+)
 from vigorl_lib.traces import find_points
 
-Policy = Callable[[Sequence[StepRequest]], Sequence[Proposal]]
-"""Batch in, batch out, same order."""
+Policy = Callable[[Sequence[StepRequest]], Sequence[Proposal | Refused]]
+"""Batch in, batch out, same order; `Refused` in place of a proposal gives up that request's tree."""
 
 Judge = Callable[[Example, str], float]
 """The reward of a final answer, 0 … 1. It never sees the steps."""
@@ -57,6 +67,7 @@ class SearchSettings:
     exploration             the constant c of the selection score
     forbid_repeated_points  reject a step that mentions a point of an ancestor, the question included
     ucb                     "released" value + c·√(ln(N+1)/(n+1)), or "paper" Q + c·√(ln N / n)
+    in_flight               selections of one tree that are worked on at the same time (`select_many`); 1 as released
     """
 
     simulations: int = 8
@@ -67,9 +78,10 @@ class SearchSettings:
     exploration: float = 2.0
     forbid_repeated_points: bool = True
     ucb: Literal["released", "paper"] = "released"
+    in_flight: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("simulations", "children", "rollouts", "max_depth", "rollout_steps"):
+        for name in ("simulations", "children", "rollouts", "max_depth", "rollout_steps", "in_flight"):
             if vars(self)[name] < 1:
                 raise ValueError(f"search setting {name} is {vars(self)[name]}; it must be at least 1")
         if not self.exploration >= 0:
@@ -104,6 +116,20 @@ def select(root: Node, settings: SearchSettings) -> Path:
         index = scores.index(max(scores))
         path, node = (*path, index), node.children[index]
     return path
+
+
+def select_many(root: Node, settings: SearchSettings, count: int) -> list[Path]:
+    """Up to `count` different leaves to work on at once, the one of `select` first.
+
+    Each selection counts as one more visit that brought nothing, so that the next looks elsewhere (virtual loss). The
+    first that comes back to a leaf ends the list.
+    """
+    paths: list[Path] = []
+    while len(paths) < count and (path := select(root, settings)) not in paths:
+        paths.append(path)
+        if len(paths) < count:
+            root = backup(root, path, 0.0)
+    return paths
 
 
 def expansion_requests(
@@ -205,33 +231,43 @@ def backup(root: Node, path: Path, reward: float) -> Node:
 def grow(example: Example, judge: Judge, settings: SearchSettings, seed: int) -> Asking[Tree]:
     """Search one example: yield batches of requests, be sent their proposals, return the tree.
 
-    An expansion's proposals are one batch; the rollouts of all new children advance together, one batch per
-    step.
+    The proposals of an expansion are one batch; the rollouts of all new children advance together, one batch per
+    step. With more selections `in_flight` so do several expansions.
     """
     numbers = itertools.count()
     seeds = (request_seed(seed, example.id, number) for number in numbers)
     root = Node(example.question, _points(example.question))
-    tokens = 0
-    for simulation in range(1, settings.simulations + 1):
-        path = select(root, settings)
-        node = node_at(root, path)
-        new: list[Path] = []
-        if not node.terminal:
-            proposals = yield expansion_requests(example, root, path, settings, seeds)
-            tokens += sum(proposal.tokens for proposal in proposals)
-            root, new = expand(root, path, proposals, settings, simulation=simulation)
-        if not new:
-            root = replace_at(root, path, revisits=node_at(root, path).revisits + 1)
-            root = backup(root, path, node.value)
-        else:
-            groups = yield from simulate(example, root, new, judge, settings, seeds)
-            for child, rollouts in zip(new, groups, strict=True):
-                root = replace_at(root, child, rollouts=rollouts)
-                for rollout in rollouts:
+    tokens = simulation = 0
+    while simulation < settings.simulations:
+        paths = select_many(root, settings, min(settings.in_flight, settings.simulations - simulation))
+        alive = [path for path in paths if not node_at(root, path).terminal]
+        requests = [found for path in alive for found in expansion_requests(example, root, path, settings, seeds)]
+        answers = iter((yield requests) if requests else ())
+        born: dict[Path, list[Path]] = {}
+        for path in paths:
+            simulation += 1
+            if path in alive:
+                proposals = list(itertools.islice(answers, settings.children))
+                tokens += sum(proposal.tokens for proposal in proposals)
+                root, born[path] = expand(root, path, proposals, settings, simulation=simulation)
+        new = [child for children in born.values() for child in children]
+        groups = dict(zip(new, (yield from simulate(example, root, new, judge, settings, seeds)), strict=True))
+        for path in paths:
+            if not born.get(path):
+                root = _revisited(root, path)
+            for child in born.get(path, ()):
+                root = replace_at(root, child, rollouts=groups[child])
+                for rollout in groups[child]:
                     tokens += rollout.tokens
                     root = backup(root, child, rollout.reward)
     calls = next(numbers)  # each call took one
     return Tree(example.id, example.question, example.answer, root, settings.simulations, calls, tokens)
+
+
+def _revisited(root: Node, path: Path) -> Node:
+    """The root after a selection that brought nothing new: the node's own value is backed up once more."""
+    node = node_at(root, path)
+    return backup(replace_at(root, path, revisits=node.revisits + 1), path, node.value)
 
 
 def history(tree: Tree, settings: SearchSettings) -> list[Node]:
@@ -242,26 +278,25 @@ def history(tree: Tree, settings: SearchSettings) -> list[Node]:
     grown with these settings.
     """
     roots = [dataclasses.replace(tree.root, value=0.0, visit_count=0, children=(), rollouts=(), revisits=0)]
-    for simulation in range(1, tree.simulations + 1):
-        path = select(roots[-1], settings)
-        found = [child for child in node_at(tree.root, path).children if child.simulation == simulation]
-        root, value = roots[-1], node_at(roots[-1], path).value
-        bare = [dataclasses.replace(child, value=0.0, visit_count=0, children=(), revisits=0) for child in found]
-        root = replace_at(root, path, children=tuple(bare)) if found else root
-        for index, child in enumerate(found):
-            for rollout in child.rollouts:
-                root = backup(root, (*path, index), rollout.reward)
-        if not found:
-            root = replace_at(root, path, revisits=node_at(root, path).revisits + 1)
-            root = backup(root, path, value)
-        roots.append(root)
+    while len(roots) <= tree.simulations:
+        for path in select_many(roots[-1], settings, min(settings.in_flight, tree.simulations + 1 - len(roots))):
+            found = [child for child in node_at(tree.root, path).children if child.simulation == len(roots)]
+            bare = [dataclasses.replace(child, value=0.0, visit_count=0, children=(), revisits=0) for child in found]
+            root = replace_at(roots[-1], path, children=tuple(bare)) if found else _revisited(roots[-1], path)
+            for index, child in enumerate(found):
+                for rollout in child.rollouts:
+                    root = backup(root, (*path, index), rollout.reward)
+            roots.append(root)
     if roots[-1] != tree.root:
         raise ValueError(f"tree {tree.id!r} was not grown with {settings}; give the settings of its search")
     return roots
 
 
 def drive(asking: Asking[Result], policy: Policy) -> Result:
-    """Run one generator (`simulate`, `grow`) to its end; each of its batches is one policy call."""
+    """Run one generator (`simulate`, `grow`) to its end; each of its batches is one policy call.
+
+    Raises Refused where the policy refuses a request.
+    """
     proposals = None
     while True:
         try:
@@ -269,6 +304,9 @@ def drive(asking: Asking[Result], policy: Policy) -> Result:
         except StopIteration as end:
             return end.value
         proposals = _ask(policy, requests)
+        for proposal in proposals:
+            if isinstance(proposal, Refused):
+                raise proposal
 
 
 def search(
@@ -280,16 +318,17 @@ def search(
     seed: int,
     batch_size: int,
     trees_in_flight: int,
-) -> Iterator[Tree]:
-    """Search many examples, up to `trees_in_flight` at a time, and yield each tree as it is finished.
+) -> Iterator[Tree | Quarantined]:
+    """Search many examples, up to `trees_in_flight` at a time, and yield each tree, or why there is none, as it is
+    finished.
 
     Pending requests of all trees in flight are merged into policy calls of at most `batch_size` requests,
     oldest tree first. With a policy that depends on nothing but the request, a tree does not depend on the
     two sizes; only the order in which trees are finished does. (1, 1) is one request at a time.
 
-    An exception of the policy or the judge ends the search: trees already yielded are whole, the others are
-    lost. Raises ValueError at once for a size below 1, and later where the policy returns another number of
-    proposals than it was asked for or the judge a reward outside 0 … 1.
+    A request that the policy refuses gives up its tree alone. An exception of the policy or the judge ends the search:
+    trees already yielded are whole, the others are lost. Raises ValueError at once for a size below 1, and later where
+    the policy returns another number of proposals than it was asked for or the judge a reward outside 0 … 1.
     """
     if batch_size < 1 or trees_in_flight < 1:
         raise ValueError(f"batch_size {batch_size}, trees_in_flight {trees_in_flight}: both must be 1 or more")
@@ -298,9 +337,11 @@ def search(
 
 @dataclasses.dataclass
 class _InFlight:
+    id: str
     asking: Asking[Tree]
     requests: list[StepRequest]
     proposals: list[Proposal] = dataclasses.field(default_factory=list)
+    refused: str = ""
 
 
 def _search(
@@ -311,21 +352,27 @@ def _search(
     seed: int,
     batch_size: int,
     trees_in_flight: int,
-) -> Iterator[Tree]:
+) -> Iterator[Tree | Quarantined]:
     waiting = iter(examples)
     trees: list[_InFlight] = []
     while True:
         for example in itertools.islice(waiting, trees_in_flight - len(trees)):
             asking = grow(example, judge, settings, seed)
-            trees.append(_InFlight(asking, next(asking)))
+            trees.append(_InFlight(example.id, asking, next(asking)))
         if not trees:
             return
         pending = [(tree, request) for tree in trees for request in tree.requests[len(tree.proposals) :]]
         batch = pending[:batch_size]
         for (tree, _), proposal in zip(batch, _ask(policy, [request for _, request in batch]), strict=True):
-            tree.proposals.append(proposal)
+            if isinstance(proposal, Refused):
+                tree.refused = str(proposal)
+            else:
+                tree.proposals.append(proposal)
         growing, finished = [], []
         for tree in trees:
+            if tree.refused:
+                finished.append(Quarantined(tree.id, tree.refused))
+                continue
             if len(tree.proposals) == len(tree.requests):
                 try:
                     tree.requests, tree.proposals = tree.asking.send(tree.proposals), []
@@ -337,7 +384,7 @@ def _search(
         yield from finished
 
 
-def _ask(policy: Policy, requests: list[StepRequest]) -> Sequence[Proposal]:
+def _ask(policy: Policy, requests: list[StepRequest]) -> Sequence[Proposal | Refused]:
     proposals = policy(requests)
     if len(proposals) != len(requests):
         raise ValueError(f"the policy made {len(proposals)} proposals for {len(requests)} requests; make one each")

@@ -8,7 +8,6 @@ speed changes nothing but time.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import queue
 import threading
@@ -17,17 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from vigorl_lib.records import Example, Proposal, Refused, StepRequest
 from vigorl_lib.search.mcts import Judge, SearchSettings, grow
-from vigorl_lib.search.tree import Tree
+from vigorl_lib.search.tree import Quarantined, Tree
 
 Ask = Callable[[StepRequest], Awaitable[Proposal]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Quarantined:
-    """An example whose tree could not be grown: its id, and why. The search goes on without it."""
-
-    id: str
-    reason: str
 
 
 async def grow_served(

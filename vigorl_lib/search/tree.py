@@ -65,6 +65,14 @@ class Node:
 
 
 @dataclasses.dataclass(frozen=True)
+class Quarantined:
+    """An example whose tree could not be grown: its id, and why. The search goes on without it."""
+
+    id: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Tree:
     """The search of one example.
 

@@ -1,0 +1,126 @@
+"""Trees on disk as they finish: resumed by id, ended by a budget, forecast from the first, bad ones set aside.
+
+A file of trees holds one JSON line a tree. Beside it, `<name>.quarantine.jsonl` says which examples have none, and why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from vigorl_lib.records import Example, append_line, read_lines, to_json
+from vigorl_lib.runs import write_text_atomic
+from vigorl_lib.search.tree import Quarantined, Tree
+
+FORECAST_AFTER = 8  # trees
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What one call of `gather` may spend; None is no limit.
+
+    No tree is begun once those that are done, and those that grow, at the mean cost of a tree so far, come to it.
+    Trees that grow are finished, so nothing that was paid for is lost.
+    """
+
+    tokens: float | None = None
+    seconds: float | None = None
+    money: float | None = None
+
+
+@dataclasses.dataclass
+class Spent:
+    """What the trees of this call cost so far: how many were begun and done, and the sums over those that are done."""
+
+    begun: int = 0
+    done: int = 0
+    tokens: float = 0.0
+    seconds: float = 0.0
+    money: float = 0.0
+
+    def reaches(self, budget: Budget) -> bool:
+        """Whether the budget is used up, trees that grow included."""
+        share = self.begun / self.done if self.done else 1.0
+        expected = {"tokens": self.tokens * share, "seconds": self.seconds, "money": self.money * share}
+        return any(limit is not None and expected[name] >= limit for name, limit in vars(budget).items())
+
+    def forecast(self, left: int) -> str:
+        """What the rest will cost if it goes on like this, in words."""
+        tokens, seconds, money = (value / self.done for value in (self.tokens, self.seconds, self.money))
+        price = f", {money * left:,.2f} of money" if money else ""
+        return (
+            f"{self.done} trees took {tokens:,.0f} tokens and {seconds:.2f} s each; {left} more: about "
+            f"{tokens * left:,.0f} tokens, {seconds * left / 60:.1f} min{price}"
+        )
+
+
+def quarantine_path(path: str | Path) -> Path:
+    """Where `gather` writes the examples that have no tree."""
+    return Path(path).with_suffix(".quarantine.jsonl")
+
+
+def read_trees(path: str | Path) -> Iterator[Tree]:
+    """The trees of a file. Raises ValueError naming the tree that is none, or is of another version."""
+    return map(Tree.from_json, read_lines(path))
+
+
+def gather(
+    path: str | Path,
+    examples: Sequence[Example],
+    grow: Callable[[Iterable[Example]], Iterable[Tree | Quarantined]],
+    *,
+    budget: Budget = Budget(),
+    money: Callable[[], float] = lambda: 0.0,
+    say: Callable[[str], None] = print,
+) -> Iterator[Tree | Quarantined]:
+    """Grow the trees that a file lacks; each is on disk before it is yielded.
+
+    `grow` searches the examples that it is given, in any order, as `mcts.search` or `served.search_served` do. `money`
+    is what has been paid so far, of which the difference counts. A tree of the file that can not be read (another
+    version wrote it) is moved to the quarantine and grown again, and an example in quarantine is tried again.
+    """
+    path = Path(path)
+    known = _sort_out(path)
+    missing = [example for example in examples if example.id not in known]
+    spent, began, paid = Spent(), time.monotonic(), money()
+
+    def feed() -> Iterator[Example]:
+        for example in missing:
+            spent.seconds = time.monotonic() - began
+            if spent.reaches(budget):
+                say(f"the budget is used up: {len(missing) - spent.begun} of {len(missing)} trees are not begun")
+                return
+            spent.begun += 1
+            yield example
+
+    for result in grow(feed()):
+        if isinstance(result, Quarantined):
+            append_line(quarantine_path(path), to_json(result))
+        else:
+            append_line(path, result.to_json())
+            spent.tokens += result.tokens
+        spent.done += 1
+        spent.seconds, spent.money = time.monotonic() - began, money() - paid
+        if spent.done == FORECAST_AFTER and len(missing) > FORECAST_AFTER:
+            say(spent.forecast(len(missing) - spent.done))
+        yield result
+
+
+def _sort_out(path: Path) -> set[str]:
+    """The ids of a file's trees. What is no tree of this version goes to the quarantine first."""
+    ids, bad, good = set(), [], []
+    for line in read_lines(path):
+        try:
+            ids.add(Tree.from_json(line).id)
+        except ValueError as error:
+            bad.append(Quarantined(str(line.get("id")), str(error)))
+        else:
+            good.append(line)
+    if bad:
+        for found in bad:
+            append_line(quarantine_path(path), to_json(found))
+        write_text_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in good))
+    return ids
