@@ -23,7 +23,8 @@ from vigorl_lib.traces import render_answer, render_call, render_single
 
 LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.22, 0.36, 0.36  # of the conversations; the rest look at crops
 # How far a narration heeds the question: it begins with the thing that is named there, a move takes the direction
-# that is given for it, and it goes on for as many moves as are asked; else it begins, moves and ends anywhere, early.
+# that is given for it and, where sizes are asked for, compares; and it goes on for as many moves as are asked; else it
+# begins, moves and ends anywhere, early.
 START_FROM_QUESTION, FOLLOW, FINISH = 0.85, 0.9, 0.2
 # How many colours the things of a skill's picture have, with rates. A base that seldom meets two things of one colour
 # finds a shape by its colour instead of its place: where it errs, it names the right colour and another thing's shape.
@@ -67,7 +68,14 @@ def place_word(thing: Thing) -> str:
 
 
 def narrate(
-    rng: random.Random, scene: Scene, *, grounded: bool, first: int, hops: int, asked: tuple[str, ...] = ()
+    rng: random.Random,
+    scene: Scene,
+    *,
+    grounded: bool,
+    first: int,
+    hops: int,
+    asked: tuple[str, ...] = (),
+    compare: float = COMPARE,
 ) -> tuple[list[str], list[int], int]:
     """A random walk in words from thing `first`: its steps, the thing each step names, and where it ends.
 
@@ -85,7 +93,7 @@ def narrate(
         direction = direction if direction in moves else rng.choice(list(moves))
         there = moves[direction]
         size = ""
-        if _sizes_differ(here, scene.things[there]) and rng.random() < COMPARE:
+        if _sizes_differ(here, scene.things[there]) and rng.random() < compare:
             size = ", larger" if scene.things[there].radius > here.radius else ", smaller"
         steps.append(f"{twins.ORDINALS[hop]} {direction}: {mention(there)}{size}.")
         seen.append(there)
@@ -265,12 +273,12 @@ LISTINGS: dict[Skill, float] = {
     _walk: 0.2,
 }
 QUESTIONS: dict[Skill, float] = {
-    _point: 0.13,
+    _point: 0.15,
     _name: 0.08,
     _width: 0.08,
     _next: 0.33,
     _further_left: 0.03,
-    _larger: 0.25,
+    _larger: 0.23,
     _count: 0.02,
     _recall: 0.08,
 }
@@ -433,7 +441,8 @@ def _narrated(rng: random.Random, item: twins.Item, *, grounded: bool) -> tuple[
     first = 0 if rng.random() < START_FROM_QUESTION else rng.choice(things)
     early = rng.choice((0, 1, 1))
     hops = len(item.directions) if rng.random() < FINISH else early
-    return narrate(rng, item.scene, grounded=grounded, first=first, hops=hops, asked=item.directions)
+    compare = FOLLOW if item.kind == "action_consequence" else COMPARE
+    return narrate(rng, item.scene, grounded=grounded, first=first, hops=hops, asked=item.directions, compare=compare)
 
 
 def lesson(seed: int, *, most: int = 7, kind: float | None = None) -> list[dict[str, Any]]:
