@@ -23,7 +23,7 @@ ROOMS = (
     ("faithfulness",),
     ("training", "evaluation"),
     ("search", "zoom", "web", "behaviours"),
-    ("policy", "served"),
+    ("policy", "served", "serving"),
     ("rewards",),
     ("benchmarks",),
     ("nano",),

@@ -15,7 +15,8 @@ from tests.test_search import SMALL, TINY, judge, reply, scripted
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.records import Proposal, Refused, StepRequest
 from vigorl_lib.search import mcts
-from vigorl_lib.search.served import Quarantined, in_thread, search_served
+from vigorl_lib.search.served import in_thread, search_served
+from vigorl_lib.search.tree import Quarantined
 from vigorl_lib.served import ServedPolicy, read_step
 
 ITEM = benchmarks.load("sat2", "twin", split="dev", limit=1, seed=0)[0]

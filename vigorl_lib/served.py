@@ -106,7 +106,8 @@ class ServedPolicy:
                 )
             except (openai.OpenAIError, OSError, ValueError) as error:  # the server's no, or a picture that is none
                 self.account.refused += 1
-                raise Refused(f"{type(error).__name__}: {error}"[:500]) from error
+                told = error.response.text if isinstance(error, openai.APIStatusError) else str(error)
+                raise Refused(f"{type(error).__name__}: {told}"[:500]) from error
         tokens = reply.usage.completion_tokens if reply.usage else 0
         self.account.answered += 1
         self.account.completion_tokens += tokens
