@@ -10,8 +10,8 @@ from PIL import Image
 from vigorl_lib import evaluation
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import CARD, disagreements, main, regrade, save_evaluation
-from vigorl_lib.policy import View
 from vigorl_lib.records import Prediction
+from vigorl_lib.views import View
 
 
 class Stub:

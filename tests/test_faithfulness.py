@@ -29,9 +29,10 @@ from vigorl_lib.faithfulness import (
 )
 from vigorl_lib.grounding import Box
 from vigorl_lib.images import open_image
-from vigorl_lib.policy import Completion, View, Zoom
+from vigorl_lib.policy import Completion
 from vigorl_lib.prompts import BACKTRACK, options_as_text
 from vigorl_lib.records import Example
+from vigorl_lib.views import View, Zoom
 
 # Four things in the corners of a picture of 400 x 200 original pixels, which the model sees at half that size.
 VIEW = View(Image.new("RGB", (400, 200)), Image.new("RGB", (200, 100)))

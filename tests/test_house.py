@@ -24,6 +24,7 @@ ROOMS = (
     ("training", "evaluation"),
     ("search", "zoom", "web", "behaviours"),
     ("policy", "served", "serving"),
+    ("views",),
     ("rewards",),
     ("benchmarks",),
     ("nano",),

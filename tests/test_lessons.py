@@ -12,9 +12,9 @@ from vigorl_lib import prompts
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.benchmarks import sources
 from vigorl_lib.nano import exam, lessons, twins, world
-from vigorl_lib.policy import View, Zoom
 from vigorl_lib.stats import wilson
 from vigorl_lib.traces import find_points, parse_trace, parse_turn
+from vigorl_lib.views import View, Zoom
 
 
 @pytest.fixture

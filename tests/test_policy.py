@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from vigorl_lib import policy as policies
-from vigorl_lib import prompts
+from vigorl_lib import prompts, views
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import load_predictions, predict
 from vigorl_lib.nano import lessons, model
-from vigorl_lib.policy import Completion, LocalPolicy, Zoom
+from vigorl_lib.policy import Completion, LocalPolicy
 from vigorl_lib.records import StepRequest
 from vigorl_lib.search.mcts import SearchSettings, search
+from vigorl_lib.views import Zoom
 
 CALL = (
     "<think> Look: red circle (10, 20). </think>\n<tool_call>\n"
@@ -49,14 +50,14 @@ def talks(policy, examples, mode="grounded"):
 
 def test_views_are_made_when_asked_for_and_only_the_last_are_kept(policy, examples, monkeypatch):
     made = []
-    monkeypatch.setattr(policy, "view_of", lambda example: made.append(example.id) or policies.View(None, None))
-    views = policies.Views(policy, examples, kept=2)
-    assert len(views) == 5 and made == []
+    monkeypatch.setattr(policy, "view_of", lambda example: made.append(example.id) or views.View(None, None))
+    found = views.Views(policy.view_of, examples, kept=2)
+    assert len(found) == 5 and made == []
     for index in (0, 1, 0, 2, 0, 1):
-        assert views[index] is not None
+        assert found[index] is not None
     assert made == [examples[index].id for index in (0, 1, 2, 1)]
     with pytest.raises(IndexError):
-        views[5]
+        found[5]
 
 
 def test_places_are_written_in_the_view_s_frame(policy, examples):

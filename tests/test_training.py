@@ -18,10 +18,11 @@ from vigorl_lib import prompts, rewards, training
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.nano import lessons, twins, world
 from vigorl_lib.nano import model as nano
-from vigorl_lib.policy import LocalPolicy, View, Zoom, load_policy, save_policy
+from vigorl_lib.policy import LocalPolicy, load_policy, save_policy
 from vigorl_lib.processors import load_processor
 from vigorl_lib.traces import render_answer, render_call, render_single
 from vigorl_lib.training import GRPOSettings, SFTSettings
+from vigorl_lib.views import View, Zoom
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 both = pytest.mark.parametrize("family", FAMILIES)

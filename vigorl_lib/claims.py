@@ -29,10 +29,11 @@ from vigorl_lib.behaviours import count_behaviours
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import predict
 from vigorl_lib.faithfulness import probe_points
-from vigorl_lib.policy import Zoom, load_policy
+from vigorl_lib.policy import load_policy
 from vigorl_lib.records import Example, to_json
 from vigorl_lib.report import PUBLISHED, collect, read_project
 from vigorl_lib.runs import PACKAGE, code_version, machine, outputs_root, read_manifest, write_json_atomic
+from vigorl_lib.views import Zoom
 
 PLAN, REFERENCE, PROFILE = Path("params/claims.yaml"), Path("outputs/reference"), "claims"
 GRID_ITEMS = 300  # development questions that choose between learning rates

@@ -21,10 +21,11 @@ from tqdm.auto import tqdm
 from vigorl_lib import prompts
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.grounding import Frame
-from vigorl_lib.policy import LocalPolicy, Zoom, answer
+from vigorl_lib.policy import LocalPolicy, answer
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example, Prediction, append_line, read_lines, to_json
 from vigorl_lib.runs import code_version, package_versions
+from vigorl_lib.views import Zoom
 
 CARD = b"protocol_card"  # the key of the card among a parquet file's metadata
 NOTABLE = 0.01  # protocols whose figures differ by more are named

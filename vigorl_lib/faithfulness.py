@@ -21,10 +21,11 @@ from vigorl_lib.answers import last_answer, letter
 from vigorl_lib.grounding import Box, Point
 from vigorl_lib.images import picture_of
 from vigorl_lib.nano.drawing import png
-from vigorl_lib.policy import LocalPolicy, View, Zoom
+from vigorl_lib.policy import LocalPolicy
 from vigorl_lib.prompts import BACKTRACK, Mode
 from vigorl_lib.records import Example
 from vigorl_lib.traces import find_points, parse_turn, render_single, split_steps
+from vigorl_lib.views import View, Zoom
 
 
 def things_under(points: Iterable[tuple[int, int]], example: Example, view: View) -> list[int | None]:

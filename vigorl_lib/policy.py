@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 from transformers.cache_utils import Cache, StaticLayer
@@ -24,6 +23,7 @@ from vigorl_lib import grounding, images, prompts, traces
 from vigorl_lib.processors import load_processor, save_processor
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example, Prediction, Proposal, Refused, StepRequest
+from vigorl_lib.views import View, Zoom
 
 Messages = list[dict[str, Any]]
 STEP_OPENING = "<think>\n"
@@ -38,67 +38,6 @@ class Completion:
     text: str
     tokens: int
     truncated: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Zoom:
-    """How a look closer works; the default window and size are the nano world's.
-
-    offset   half the window's side, in original pixels (released V* runs: 182)
-    size     side of the crop as the model sees it, in pixels (released V* runs: 672)
-    looks    most crops in one conversation (released: 4); the last one says that the answer is due
-    """
-
-    offset: int = 84
-    size: int = 96
-    looks: int = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class View:
-    """An example's picture in its two frames: the original, and the image that the model is shown."""
-
-    original: Image.Image
-    image: Image.Image
-
-    @functools.cached_property
-    def original_frame(self) -> grounding.Frame:
-        return grounding.Frame.original(*self.original.size)
-
-    @functools.cached_property
-    def frame(self) -> grounding.Frame:
-        return grounding.Frame.resized(self.original_frame, *self.image.size)
-
-    def window(self, coordinate: tuple[int, int], zoom: Zoom) -> tuple[int, int, int, int]:
-        """The crop's window (left, top, right, bottom) in original pixels around a point of the model's frame."""
-        x, y = (min(max(value, 0), side - 1) for value, side in zip(coordinate, self.image.size, strict=True))
-        point = grounding.Point(x, y, self.frame)
-        return grounding.crop_window(point, offset=zoom.offset, original=self.original_frame, border="shift")
-
-    def crop(self, coordinate: tuple[int, int], zoom: Zoom) -> Image.Image:
-        """The crop around a point of the model's frame, cut from the original (paper §4.3.1)."""
-        return images.cut_crop(self.original, self.window(coordinate, zoom), (zoom.size, zoom.size))
-
-    def looks(self, turns: Sequence[str], zoom: Zoom) -> tuple[list[tuple[int, int, int, int]], list[Image.Image]]:
-        """The windows and crops that a reply's turns were shown; what its last turn asks for never came."""
-        calls = traces.parse_trace(turns[:-1], zoom=True).calls
-        return [self.window(call, zoom) for call in calls], [self.crop(call, zoom) for call in calls]
-
-
-class Views(Sequence[View]):
-    """The views of many examples, made when asked for; the last ones are kept, as all originals may not fit."""
-
-    def __init__(self, policy: LocalPolicy, examples: Sequence[Example], *, kept: int = 64) -> None:
-        self._count = len(examples)
-        self._view = functools.lru_cache(maxsize=kept)(lambda index: policy.view_of(examples[index]))
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> View:
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        return self._view(index)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from vigorl_lib import images, prompts, traces
 from vigorl_lib.grounding import Frame
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.records import Example, Proposal, Refused, StepRequest
+from vigorl_lib.views import View
 
 PICTURES_KEPT = 256  # encoded; more trees than that are seldom in flight
 
@@ -90,11 +91,17 @@ class ServedPolicy:
     async def _count(self, request: Any) -> None:
         self.account.calls += 1
 
-    def frame_of(self, example: Example) -> Frame:
-        """The frame in which the model writes points of an example."""
-        picture = images.picture_of(example)
-        original = Frame.original(*picture.size)
-        return Frame.resized(original, *images.fit_size(*picture.size, **dataclasses.asdict(self.sizes)))
+    def view_of(self, example: Example) -> View:
+        """The example's picture as it is sent. Raises what `images.open_image` raises."""
+        original = images.picture_of(example)
+        return View(original, images.fit_image(original, **dataclasses.asdict(self.sizes)))
+
+    def frame_of(self, example: Example) -> Frame | None:
+        """The frame in which the model writes the place that an example asks for; None if it asks for none."""
+        if example.size is None:
+            return None
+        original = Frame.original(*example.size)
+        return Frame.resized(original, *images.fit_size(*example.size, **dataclasses.asdict(self.sizes)))
 
     async def ask(self, request: StepRequest) -> Proposal:
         """The next step of a chain, or its answer; a reply that is neither is a proposal of nothing."""
@@ -138,8 +145,7 @@ class ServedPolicy:
         if example.id not in self._pictures:
             if len(self._pictures) >= PICTURES_KEPT:
                 self._pictures.pop(next(iter(self._pictures)))
-            fitted = images.fit_image(images.picture_of(example), **dataclasses.asdict(self.sizes))
-            self._pictures[example.id] = base64.b64encode(png(fitted)).decode()
+            self._pictures[example.id] = base64.b64encode(png(self.view_of(example).image)).decode()
         return f"data:image/png;base64,{self._pictures[example.id]}"
 
 

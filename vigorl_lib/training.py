@@ -24,10 +24,11 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from vigorl_lib import prompts, rewards
-from vigorl_lib.policy import LocalPolicy, View, Views, Zoom, load_policy
+from vigorl_lib.policy import LocalPolicy, load_policy
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example
 from vigorl_lib.traces import TOOL_NAME, parse_turn
+from vigorl_lib.views import View, Views, Zoom
 
 Messages = list[dict[str, Any]]
 
@@ -443,7 +444,7 @@ def grpo_trainer(
     """TRL's GRPOTrainer on our examples; in mode "zoom" it runs TRL's own multi-turn loop over the tool."""
     if settings.freeze_vision:
         freeze_vision(policy.model)
-    views = Views(policy, examples)
+    views = Views(policy.view_of, examples)
     on_gpu = torch.cuda.is_available()
     zoom = zoom or Zoom()
     args = GRPOConfig(
