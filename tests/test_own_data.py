@@ -127,3 +127,22 @@ def test_images_of_all_kinds(folder):
     rows = [{"id": name, "image": name, "question": "Where?", "box": [0, 0, *size]} for name, size in sizes.items()]
     for example in benchmarks.load(write(folder, rows)):
         assert images.open_image(example.images[0]).size == example.size == sizes[example.id]
+
+
+def test_rows_go_to_the_split_that_they_name_or_that_their_id_decides(folder):
+    named = [{**ROWS[0], "id": f"{split}-{k}", "split": split} for split in ("train", "dev", "test") for k in range(3)]
+    path = write(folder, named)
+    for split in ("train", "dev", "test"):
+        found = benchmarks.load("own", path, split=split)
+        assert [example.id for example in found] == [f"{split}-{k}" for k in range(3)]
+        assert len(benchmarks.load("own", path, split=split, limit=2)) == 2
+    many = write(folder, [{**ROWS[0], "id": str(k)} for k in range(400)], "many.jsonl")
+    parts = {split: {e.id for e in benchmarks.load("own", many, split=split)} for split in ("train", "dev", "test")}
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == len(benchmarks.load(many)) == 400
+    assert 35 < len(parts["dev"]) < 85 and 35 < len(parts["test"]) < 85
+    write(folder, [{**ROWS[0], "id": str(k)} for k in range(100)], "many.jsonl")  # the others do not move
+    assert {e.id for e in benchmarks.load("own", many, split="dev")} <= parts["dev"]
+    with pytest.raises(ValueError, match="row 0: unknown split 'val'"):
+        benchmarks.load(write(folder, [{**ROWS[0], "split": "val"}]))
+    with pytest.raises(ValueError, match="own questions have the splits train, dev, test"):
+        benchmarks.load("own", path, split="val")

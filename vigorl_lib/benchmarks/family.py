@@ -69,7 +69,7 @@ class Family:
     block    how many of the twin's rows in a row share their random numbers: those that are about one problem
     figures  grades -> what the benchmark reports besides accuracies, as plain JSON values
     circular (row, id of the question) -> one record for each rotation of the stored options, of one `group`
-    read     (folder or file) -> (file, number, row) of data that is not stored as parquet
+    read     (folder or file, split) -> (file, number, row) of data that is not stored as parquet
     """
 
     name: str
@@ -83,4 +83,4 @@ class Family:
     block: int = 1
     figures: Callable[[Sequence[Grade]], dict[str, Any]] | None = None
     circular: Callable[[Row, str], list[Example]] | None = None
-    read: Callable[[Path], Iterator[tuple[Path, int, Row]]] | None = None
+    read: Callable[[Path, str], Iterator[tuple[Path, int, Row]]] | None = None

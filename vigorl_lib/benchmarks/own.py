@@ -7,6 +7,8 @@ A row is one JSON line, or one row of a parquet file, with
     question  what is asked
     kind      optional, not of actions: what the figures group by
     options   optional: two or more texts, one of which is the answer
+    split     optional: train, dev or test. Where it is left out, the id decides: of twenty rows about three are dev
+              and three are test, always the same ones
 
 and exactly one of
 
@@ -15,8 +17,10 @@ and exactly one of
     polygon   [[x, y], …] likewise
     action    a web action such as "click [12]"
 
-A folder with a `metadata.jsonl` (the layout of `datasets`' ImageFolder) can be given instead of the file. Graders:
-`clean`, and `vigorl` where the released code has a judge for such an answer (all but polygons).
+`benchmarks.load(PATH)` gives all rows, `benchmarks.load("own", PATH, split="train")` those of one split: with
+`benchmark: own` and `source: PATH` among its parameters a notebook searches, trains and evaluates on them. A folder
+with a `metadata.jsonl` (the layout of `datasets`' ImageFolder) can be given instead of the file. Graders: `clean`, and
+`vigorl` where the released code has a judge for such an answer (all but polygons).
 """
 
 from __future__ import annotations
@@ -31,11 +35,12 @@ import pyarrow.parquet
 from vigorl_lib.benchmarks import robospatial, screenspot, visualwebarena
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import clean_choice, clean_text, released_choice
-from vigorl_lib.benchmarks.sources import encoded_image, text_cell, text_list
+from vigorl_lib.benchmarks.sources import digest, encoded_image, text_cell, text_list
 from vigorl_lib.images import image_size
 from vigorl_lib.prompts import clean_user_text, options_as_text
 from vigorl_lib.records import Example
 
+SPLITS, ALL = ("train", "dev", "test"), "all"
 _IMAGES, _ANSWERS = ("images", "image", "file_name"), ("answer", "box", "polygon", "action")
 
 
@@ -93,8 +98,22 @@ def _corners(stored: Any, size: tuple[int, int]) -> tuple[tuple[float, float], .
     return corners
 
 
-def read(source: Path) -> Iterator[tuple[Path, int, Row]]:
-    """The rows of a .jsonl or .parquet file, or of a folder's metadata.jsonl; images' paths from the file's folder."""
+def split_of(row: Row) -> str:
+    """The split that a row belongs to. Raises ValueError where it names none that there is."""
+    if row.get("split") is None:
+        return ("dev", "test", *["train"] * 5)[digest(f"own/{row['id']}") % 20 // 3]
+    if row["split"] not in SPLITS:
+        raise ValueError(f"unknown split {row['split']!r}; known: {', '.join(SPLITS)}")
+    return row["split"]
+
+
+def read(source: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
+    """The rows of a .jsonl or .parquet file, or of a folder's metadata.jsonl; images' paths from the file's folder.
+
+    Of one split, or all of them.
+    """
+    if split not in (*SPLITS, ALL):
+        raise ValueError(f"own questions have the splits {', '.join(SPLITS)}, or {ALL}, not {split!r}")
     path = source / "metadata.jsonl" if source.is_dir() else source
     if not path.is_file():
         raise FileNotFoundError(
@@ -111,7 +130,12 @@ def read(source: Path) -> Iterator[tuple[Path, int, Row]]:
         if (id := str(row.get("id"))) in seen:
             raise ValueError(f"{path}, row {number}: the id {id!r} is also that of row {seen[id]}; ids must differ")
         seen[id] = number
-        yield path, number, {name: _beside(path, cell) if name in _IMAGES else cell for name, cell in row.items()}
+        try:
+            chosen = split in (ALL, split_of(row | {"id": id}))
+        except ValueError as error:
+            raise ValueError(f"{path}, row {number}: {error}; correct it") from error
+        if chosen:
+            yield path, number, {name: _beside(path, cell) if name in _IMAGES else cell for name, cell in row.items()}
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:

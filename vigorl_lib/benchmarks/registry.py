@@ -64,7 +64,8 @@ def load(
 ) -> list[Example]:
     """The examples of one split; images stay encoded, and are opened one at a time by whoever needs them.
 
-    `name` is one of `names()`, or the path of a file in the schema of `benchmarks/own.py`. `source` is "twin"
+    `name` is one of `names()`, or the path of a file in the schema of `benchmarks/own.py`, which gives all of its rows
+    ("own" with that path as `source`: those of one split). `source` is "twin"
     (procedural, needs `limit`; about 15 ms an item), "nano" (a twin in the words of the nano base, where the twin
     itself goes beyond them), "hub", or the path of a file or of a folder laid out like the
     hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets the twin's scenes and the order of the
@@ -76,7 +77,7 @@ def load(
     or download.
     """
     if isinstance(name, Path) or (name not in FAMILIES and Path(name).exists()):
-        name, source = OWN.name, Path(name)
+        name, source, split = OWN.name, Path(name), own.ALL
     family = _family(name)
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1, or None for all rows")
@@ -168,12 +169,12 @@ def right(example: Example, answer: str, protocol: Protocol = "clean", *, frame:
 def chance(example: Example) -> float:
     """How often a blind guess is right: an option of those offered, or a point anywhere in the picture.
 
-    Raises ValueError on a question with neither options nor a place.
+    0 where the answer is a word of one's own: nobody guesses that.
     """
     if example.options:
         return 1 / len(example.options)
     if not example.box and not example.polygon:
-        raise ValueError(f"example {example.id!r} has neither options nor a place: no guess at it has a known chance")
+        return 0.0
     left, top, right, bottom = example.box or (0, 0, 0, 0)
     corners = example.polygon or ((left, top), (right, top), (right, bottom), (left, bottom))
     pairs = zip(corners, (*corners[1:], *corners[:1]), strict=True)

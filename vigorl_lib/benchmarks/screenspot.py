@@ -95,7 +95,7 @@ def _example(row: Row, id: str, seed: int, *, name: str, convention: Convention)
     )
 
 
-def read_zip(folder: Path) -> Iterator[tuple[Path, int, Row]]:
+def read_zip(folder: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
     """The rows of OS-Copilot's three JSON files, with their images in the zip file beside them."""
     archive, number = folder / "screenspotv2_image.zip", 0
     for path in _json_files(folder, "screenspot_*_v2.json"):
@@ -104,7 +104,7 @@ def read_zip(folder: Path) -> Iterator[tuple[Path, int, Row]]:
             number += 1
 
 
-def read_files(folder: Path) -> Iterator[tuple[Path, int, Row]]:
+def read_files(folder: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
     """The rows of ScreenSpot-Pro's JSON files, one for each application, with the paths of their images."""
     number = 0
     for path in _json_files(folder, "annotations/*.json"):

@@ -63,10 +63,10 @@ def rows_of(
         return
     if family.hub.files:
         _pattern(family.hub, split)
-    rows = list(family.read(source))
+    rows = list(family.read(source, split))
     _expect(len(rows), counts, source)
     chosen = _chosen(len(rows), limit, seed)
-    yield from (row for row in rows if row[1] in chosen)
+    yield from (row for place, row in enumerate(rows) if place in chosen)
 
 
 def _parquet_rows(

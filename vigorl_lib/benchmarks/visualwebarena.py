@@ -81,8 +81,8 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
-def read_lines(path: Path) -> Iterator[tuple[Path, int, Row]]:
-    """The rows of a .jsonl file, with their images' paths from its folder."""
+def read_lines(path: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
+    """The rows of a .jsonl file, with their images' paths from its folder; there is one split."""
     if path.suffix != ".jsonl" or not path.is_file():
         raise FileNotFoundError(f"{path}: unpack web_action.tar and give its .jsonl file as the source")
     with path.open() as lines:
