@@ -146,3 +146,20 @@ def test_rows_go_to_the_split_that_they_name_or_that_their_id_decides(folder):
         benchmarks.load(write(folder, [{**ROWS[0], "split": "val"}]))
     with pytest.raises(ValueError, match="own questions have the splits train, dev, test"):
         benchmarks.load("own", path, split="val")
+
+
+def test_bad_rows_are_left_out_and_counted_when_asked_for(folder):
+    path = write(folder, [ROWS[0], {**ROWS[1], "answer": ""}, ROWS[2], {**ROWS[3], "polygon": [[0, 0]]}])
+    left_out = []
+    assert [example.id for example in benchmarks.load(path, left_out=left_out)] == ["choice", "box"]
+    assert len(left_out) == 2 and "row 1" in left_out[0] and "row 3" in left_out[1]
+    with pytest.raises(ValueError, match="row 1"):
+        benchmarks.load(path)
+
+
+def test_the_prompt_holds_the_question_and_no_picture(folder):
+    (example,) = benchmarks.load(write(folder, ROWS[:1]))
+    system, user = benchmarks.prompt(example, "vanilla")
+    assert system["content"] == "Think, then answer."
+    assert [block["type"] for block in user["content"]] == ["image", "text"] and user["content"][0]["image"] is None
+    assert user["content"][1]["text"] == example.question

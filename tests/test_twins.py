@@ -264,3 +264,33 @@ def test_chance_is_the_place_s_share_of_the_picture():
     for example, (left, top, right, bottom) in places:
         whole = example.size[0] * example.size[1]
         assert benchmarks.chance(example) == pytest.approx((right - left) * (bottom - top) / whole, rel=0.02)
+
+
+def test_knobs_make_a_twin_harder_and_leave_the_plain_one_alone():
+    plain = benchmarks.load("sat2", split="dev", limit=12, seed=4)
+    harder = benchmarks.load("sat2", split="dev", limit=12, seed=4, hops=(3,), radii=(20, 30), distractors=4)
+    assert [len(example.truth["boxes"]) for example in plain] == [7] * 12
+    assert [len(example.truth["boxes"]) for example in harder] == [11] * 12
+    assert {len(example.truth["directions"]) for example in harder} == {3}
+    widths = [right - left for example in harder for left, _, right, _ in example.truth["boxes"]]
+    assert min(widths) >= 40 and max(widths) <= 60
+    assert not {example.id for example in plain} & {example.id for example in harder}
+    screens = [benchmarks.load("screenspot_pro", split="dev", limit=2, resolution=share) for share in (0.5, 1.0)]
+    assert [example.size for examples in screens for example in examples] == [(1280, 720)] * 2 + [(2560, 1440)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "knobs", "message"),
+    [
+        ("sat2", "twin", {"size": 3}, "the twin of 'sat2' has no knob size; known: hops, radii, distractors"),
+        ("pope", "twin", {"hops": 3}, "known: none"),
+        ("screenspot", "nano", {"windows": 3}, "the nano of 'screenspot' has no knob windows"),
+        ("sat2", "hub", {"hops": (2,)}, "hops: only a twin has knobs, not 'hub'"),
+        ("sat2", "twin", {"hops": (1,)}, "needs at least two"),
+        ("sat2", "twin", {"radii": (40, 41)}, "can not be told apart"),
+        ("vstar", "twin", {"distractors": 10}, "room for 0 to 9"),
+    ],
+)
+def test_a_knob_that_does_not_fit_is_named(name, source, knobs, message):
+    with pytest.raises(ValueError, match=message):
+        benchmarks.load(name, source, split="dev" if source != "hub" else "val", limit=1, **knobs)

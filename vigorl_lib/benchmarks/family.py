@@ -64,7 +64,8 @@ class Family:
     example  (row, id of the question, seed of the option order) -> record; raises ValueError on a bad row
     graders  protocol -> grader
     losses   protocols that grade one loss per option instead of a text
-    twin     (random numbers, running number) -> a procedural row of the same columns, and its ground truth
+    twin     (random numbers, running number, knobs) -> a procedural row of the same columns, and its ground truth
+    knobs    what `twin` can be asked for to be easier or harder
     nano     the same in the few words and shapes that the nano base knows, where the twin has more
     block    how many of the twin's rows in a row share their random numbers: those that are about one problem
     figures  grades -> what the benchmark reports besides accuracies, as plain JSON values
@@ -77,7 +78,8 @@ class Family:
     hub: Hub
     example: Callable[[Row, str, int], Example]
     graders: Mapping[Protocol, Callable[[Reply, Example], Grade]]
-    twin: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
+    twin: Callable[..., tuple[Row, dict[str, Any]]] | None = None
+    knobs: tuple[str, ...] = ()
     nano: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
     losses: tuple[Protocol, ...] = ()
     block: int = 1

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vigorl_lib import prompts
 from vigorl_lib.benchmarks import (
     ai2d,
     blink,
@@ -28,6 +29,7 @@ from vigorl_lib.benchmarks import (
 from vigorl_lib.benchmarks.family import Family, Grade, Protocol, Reply
 from vigorl_lib.benchmarks.graders import scores_by_kind
 from vigorl_lib.grounding import Frame
+from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example
 from vigorl_lib.stats import share
 
@@ -61,6 +63,8 @@ def load(
     seed: int = 0,
     revision: str = "main",
     circular: bool = False,
+    left_out: list[str] | None = None,
+    **knobs: Any,
 ) -> list[Example]:
     """The examples of one split; images stay encoded, and are opened one at a time by whoever needs them.
 
@@ -73,8 +77,12 @@ def load(
 
     `circular` asks each question in every rotation of its options (SAT), a group of examples in place of one.
 
+    `knobs` make a twin easier or harder: of SAT-2 and V*Bench `hops` (numbers of moves), `radii` (of the things, in
+    original pixels) and `distractors` (more things), of the three ScreenSpots `windows` and `resolution`.
+
     Raises ValueError naming file and row on whatever is not as expected, FileNotFoundError on a missing file
-    or download.
+    or download. With a list as `left_out`, rows that can not be asked are left out instead, and the list says which and
+    why: count them beside every figure.
     """
     if isinstance(name, Path) or (name not in FAMILIES and Path(name).exists()):
         name, source, split = OWN.name, Path(name), own.ALL
@@ -84,15 +92,29 @@ def load(
     if circular and family.circular is None:
         raise ValueError(f"{name!r} is not asked in circular orders; leave circular out")
     if source in ("twin", "nano"):
-        return list(_twins(family, source, split, limit, seed, circular))
+        return list(_twins(family, source, split, limit, seed, circular, knobs))
+    if knobs:
+        raise ValueError(f"{', '.join(knobs)}: only a twin has knobs, not {source!r}")
     folder = sources.download(family.hub, split, revision) if source == "hub" else Path(source)
     counts = family.hub.rows.get(split, ()) if source == "hub" else ()
     rows = sources.rows_of(family, folder, split, limit=limit, seed=seed, counts=counts)
-    return [
-        example
-        for path, number, row in rows
-        for example in _examples(family, row, f"{name}-{split}-{number}", seed, f"{path}, row {number}", circular)
-    ]
+    found: list[Example] = []
+    for path, number, row in rows:
+        try:
+            found += _examples(family, row, f"{name}-{split}-{number}", seed, f"{path}, row {number}", circular)
+        except ValueError as error:
+            if left_out is None:
+                raise
+            left_out.append(str(error))
+    return found
+
+
+def prompt(example: Example, variant: Mode = "grounded") -> list[dict[str, Any]]:
+    """What a policy is asked, as chat messages without the picture: "direct", "vanilla", "grounded" or "zoom".
+
+    These are the nano model's few words; `prompts.conversation` takes others, and the picture.
+    """
+    return prompts.conversation(example, None, variant)
 
 
 def from_row(name: str, row: Mapping[str, Any], *, id: str = "row", seed: int = 0) -> Example:
@@ -198,7 +220,15 @@ def in_frame(example: Example, frame: Frame) -> Example:
     return dataclasses.replace(example, polygon=polygon, box=box)
 
 
-def _twins(family: Family, source: str, split: str, limit: int | None, seed: int, circular: bool) -> Iterator[Example]:
+def _twins(
+    family: Family,
+    source: str,
+    split: str,
+    limit: int | None,
+    seed: int,
+    circular: bool,
+    knobs: Mapping[str, Any],
+) -> Iterator[Example]:
     make = family.nano if source == "nano" else family.twin
     if make is None:
         raise ValueError(f'{family.name!r} has no {source} yet; give "hub" or the path of its rows as the source')
@@ -206,10 +236,14 @@ def _twins(family: Family, source: str, split: str, limit: int | None, seed: int
         raise ValueError(f"a twin has the splits {', '.join(TWIN_SPLITS)}, not {split!r}")
     if limit is None:
         raise ValueError(f"the twin of {family.name!r} has no end: give a limit")
+    if unknown := set(knobs) - set(family.knobs if source == "twin" else ()):
+        known = ", ".join(family.knobs) if source == "twin" and family.knobs else "none"
+        raise ValueError(f"the {source} of {family.name!r} has no knob {', '.join(sorted(unknown))}; known: {known}")
+    turned = "".join(f"-{name}{value}" for name, value in sorted(knobs.items())).replace(" ", "")
     for number in range(limit):
         rng = random.Random(sources.digest(f"{family.name}/{split}/{seed}/{number // family.block}"))
-        row, truth = make(rng, number)
-        id = f"{family.name}-{source}-{split}-s{seed}-{number}"
+        row, truth = make(rng, number, **knobs)
+        id = f"{family.name}-{source}-{split}-s{seed}-{number}{turned}"
         for example in _examples(family, row, id, seed, id, circular):
             yield dataclasses.replace(example, truth=truth)
 

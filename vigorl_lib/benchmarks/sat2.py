@@ -69,9 +69,9 @@ def _ordered(row: Row, id: str, order: Sequence[int]) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
-    """A procedural row and its ground truth."""
-    item = twins.sat2_item(rng)
+def twin(rng: random.Random, number: int, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth; `knobs` of `twins.sat2_item`."""
+    item = twins.sat2_item(rng, **knobs)
     return twins.sat2_row(item), twins.truth(item)
 
 
@@ -105,6 +105,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("hops", "radii", "distractors"),
     circular=circular,
     figures=figures,
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},

@@ -208,6 +208,7 @@ def _family(name: str, convention: Convention, hub: Hub, columns: tuple[str, ...
         example=functools.partial(_example, name=name, convention=convention),
         graders={"official": official, "vigorl": released, "clean": clean},
         figures=figures,
+        knobs=("windows", "resolution"),
         **more,
     )
 
@@ -218,7 +219,7 @@ FAMILIES = (
         "shares",
         Hub(("rootsautomation/ScreenSpot",), {"test": "data/test-*.parquet"}, {"test": (1272,)}),
         ("image", "bbox", "instruction", "data_type", "data_source"),
-        twin=lambda rng, number: gui.screenspot(rng, convention="shares"),
+        twin=lambda rng, number, **knobs: gui.screenspot(rng, convention="shares", **knobs),
         nano=functools.partial(_nano, kind="route", row=twins.screenspot_row),
     ),
     _family(
@@ -227,7 +228,7 @@ FAMILIES = (
         Hub(("OS-Copilot/ScreenSpot-v2",), {"test": "screenspot*"}, {"test": (1272,)}),
         ("image", "bbox", "instruction", "data_type", "data_source"),
         read=read_zip,
-        twin=lambda rng, number: gui.screenspot(rng, convention="xywh"),
+        twin=lambda rng, number, **knobs: gui.screenspot(rng, convention="xywh", **knobs),
     ),
     _family(
         "screenspot_pro",
@@ -235,7 +236,7 @@ FAMILIES = (
         Hub(("likaixin/ScreenSpot-Pro",), {"test": "*/*"}, {"test": (1581,)}),
         ("image", "bbox", "img_size", "instruction", "application", "group", "ui_type"),
         read=read_files,
-        twin=lambda rng, number: gui.screenspot_pro(rng),
+        twin=lambda rng, number, **knobs: gui.screenspot_pro(rng, **knobs),
         nano=functools.partial(_nano, kind="pattern", row=twins.screenspot_pro_row),
     ),
 )

@@ -66,9 +66,9 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
-    """A procedural row and its ground truth."""
-    item = twins.vstar_item(rng)
+def twin(rng: random.Random, number: int, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth; `knobs` of `twins.vstar_item`."""
+    item = twins.vstar_item(rng, **knobs)
     return twins.vstar_row(item, question_id=number), twins.truth(item)
 
 
@@ -94,6 +94,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("hops", "radii", "distractors"),
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},
     losses=("official",),
 )

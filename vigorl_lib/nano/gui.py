@@ -372,13 +372,19 @@ def _asked(rng: random.Random, screen: Screen) -> Control:
     return rng.choice([control for control in alone if control.type == wanted])
 
 
-def screenspot(rng: random.Random, *, convention: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A row of ScreenSpot ("shares") or ScreenSpot-v2 ("xywh") and its ground truth: all boxes."""
+def screenspot(
+    rng: random.Random, *, convention: str, windows: int | None = None, resolution: float = 1.0
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A row of ScreenSpot ("shares") or ScreenSpot-v2 ("xywh") and its ground truth: all boxes.
+
+    So many `windows` on a desktop instead of one to three; a screen `resolution` times as large along each side, with
+    controls of the same pixels: more of them, each a smaller share.
+    """
     source = rng.choice(list(SOURCES))
-    width, height = SOURCES[source]
+    width, height = (round(side * resolution) for side in SOURCES[source])
     desktop = source in ("macos", "windows")
     line = rng.randint(30, 40) if source in ("ios", "android") else rng.randint(22, 30)
-    screen = draw_screen(rng, (width, height), windows=rng.randint(1, 3), line=line, framed=desktop)
+    screen = draw_screen(rng, (width, height), windows=windows or rng.randint(1, 3), line=line, framed=desktop)
     target = _asked(rng, screen)
     left, top, right, bottom = target.box
     box = {
@@ -395,11 +401,13 @@ def screenspot(rng: random.Random, *, convention: str) -> tuple[dict[str, Any], 
     return row, {"boxes": [list(control.box) for control in screen.controls]}
 
 
-def screenspot_pro(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A row of ScreenSpot-Pro and its ground truth: a large screen, many windows, small controls."""
+def screenspot_pro(
+    rng: random.Random, *, windows: int | None = None, resolution: float = 1.0
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A row of ScreenSpot-Pro and its ground truth: a large screen, many windows, small controls; else `screenspot`."""
     group = rng.choice(list(APPLICATIONS))
-    size = 2560, 1440
-    screen = draw_screen(rng, size, windows=rng.randint(4, 6), line=rng.randint(18, 24), framed=True)
+    size = round(2560 * resolution), round(1440 * resolution)
+    screen = draw_screen(rng, size, windows=windows or rng.randint(4, 6), line=rng.randint(18, 24), framed=True)
     target = _asked(rng, screen)
     row = {
         "image": png(screen.image),

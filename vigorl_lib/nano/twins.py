@@ -42,14 +42,19 @@ class Item:
     directions: tuple[str, ...]
 
 
-def route_scene(rng: random.Random, ground: world.Ground = "plain") -> Scene:
+def route_scene(
+    rng: random.Random, ground: world.Ground = "plain", *, radii: tuple[int, int] = world.RADII, distractors: int = 0
+) -> Scene:
     """Seven things: one name that occurs once (the start), four others of which two occur twice.
 
     The names on offer are the four others, all of them present: neither the question's words nor the
-    list of things in view tells which one is right.
+    list of things in view tells which one is right. With `distractors` there are so many more of these four.
     """
+    if not 0 <= distractors <= world.CELLS**2 - 7:
+        raise ValueError(f"distractors is {distractors}; a scene has room for 0 to {world.CELLS**2 - 7}")
     start, *others = rng.sample(NAMES, 5)
-    return world.make_scene(rng, names=[start, *others, *rng.sample(others, 2)], ground=ground)
+    names = [start, *others, *rng.sample(others, 2), *rng.choices(others, k=distractors)]
+    return world.make_scene(rng, names=names, ground=ground, radii=radii)
 
 
 def sample_route(rng: random.Random, scene: Scene, *, hops: int) -> tuple[tuple[int, ...], tuple[str, ...]] | None:
@@ -73,10 +78,10 @@ def sample_route(rng: random.Random, scene: Scene, *, hops: int) -> tuple[tuple[
 
 
 def _routed(
-    rng: random.Random, hops: int, ground: world.Ground = "plain"
+    rng: random.Random, hops: int, ground: world.Ground = "plain", **knobs: Any
 ) -> tuple[Scene, tuple[int, ...], tuple[str, ...]]:
     while True:
-        scene = route_scene(rng, ground)
+        scene = route_scene(rng, ground, **knobs)
         found = sample_route(rng, scene, hops=hops)
         if found:
             return scene, *found
@@ -93,17 +98,25 @@ def _go(scene: Scene, directions: tuple[str, ...]) -> str:
     return f"Start at the {scene.things[0].name}. Go {', '.join(numbered(directions))}."
 
 
-def sat2_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str | None = None) -> Item:
-    """One SAT-2 twin item; seven in ten ask for the end's name, the others for its size. At least two hops."""
+def sat2_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str | None = None, **knobs: Any) -> Item:
+    """One SAT-2 twin item; seven in ten ask for the end's name, the others for its size. At least two hops.
+
+    `knobs` are those of `route_scene`: `radii` (original pixels) and `distractors`.
+    """
+    if min(hops) < 2:
+        raise ValueError(f"hops {hops}: the SAT-2 twin needs at least two")
+    low, high = knobs.get("radii", world.RADII)
+    if high < SIZE_MARGIN * low:
+        raise ValueError(f"radii {(low, high)}: sizes can not be told apart; the larger must be {SIZE_MARGIN} times")
     kind = kind or ("goal_aim" if rng.random() < 0.7 else "action_consequence")
     if kind == "goal_aim":
-        scene, route, directions = _routed(rng, rng.choice(hops))
+        scene, route, directions = _routed(rng, rng.choice(hops), **knobs)
         options = list(dict.fromkeys(thing.name for thing in scene.things[1:]))
         rng.shuffle(options)
         question, answer = "What do you reach?", scene.things[route[-1]].name
     elif kind == "action_consequence":
         while True:
-            scene, route, directions = _routed(rng, rng.choice(hops))
+            scene, route, directions = _routed(rng, rng.choice(hops), **knobs)
             before, end = (scene.things[index].radius for index in route[-2:])
             if max(before, end) >= SIZE_MARGIN * min(before, end):
                 break
@@ -115,9 +128,12 @@ def sat2_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str |
     return Item("sat2", kind, scene, f"{_go(scene, directions)} {question}", tuple(options), answer, route, directions)
 
 
-def vstar_item(rng: random.Random, *, hops: tuple[int, ...] = (0, 1, 2)) -> Item:
-    """One V*Bench twin item: the pattern of a thing named outright (0 hops) or reached by a route."""
-    scene, route, directions = _routed(rng, rng.choice(hops))
+def vstar_item(rng: random.Random, *, hops: tuple[int, ...] = (0, 1, 2), **knobs: Any) -> Item:
+    """One V*Bench twin item: the pattern of a thing named outright (0 hops) or reached by a route.
+
+    `knobs` are those of `route_scene`.
+    """
+    scene, route, directions = _routed(rng, rng.choice(hops), **knobs)
     options = rng.sample(PATTERNS, len(PATTERNS))
     go = (
         f"{_go(scene, directions)} What is its pattern?"

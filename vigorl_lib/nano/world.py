@@ -85,8 +85,10 @@ class Scene:
     ground: Ground = "plain"
 
 
-def make_scene(rng: random.Random, *, names: Sequence[str], ground: Ground = "plain") -> Scene:
-    """Place one thing per entry of `names` (repeats allowed) on the jittered grid."""
+def make_scene(
+    rng: random.Random, *, names: Sequence[str], ground: Ground = "plain", radii: tuple[int, int] = RADII
+) -> Scene:
+    """Place one thing per entry of `names` (repeats allowed) on the jittered grid; `radii` in original pixels."""
     if not 1 <= len(names) <= CELLS**2:
         raise ValueError(f"a scene holds 1 to {CELLS**2} things, not {len(names)}")
     cell = SIDE // CELLS
@@ -101,7 +103,7 @@ def make_scene(rng: random.Random, *, names: Sequence[str], ground: Ground = "pl
                 pattern=rng.choice(PATTERNS),
                 x=column * cell + cell // 2 + rng.randint(-JITTER, JITTER),
                 y=row * cell + cell // 2 + rng.randint(-JITTER, JITTER),
-                radius=rng.randint(*RADII),
+                radius=rng.randint(*radii),
             )
         )
     return Scene(rng.getrandbits(32), tuple(things), ground)
