@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 # Top to bottom: a room imports what stands below it or beside it, never above (DESIGN §2).
 ROOMS = (
     ("claims",),
-    ("report", "figures", "explorer"),
+    ("report", "figures", "explorer", "study"),
     ("faithfulness",),
     ("training", "evaluation"),
     ("search", "zoom", "web", "behaviours"),

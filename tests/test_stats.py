@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vigorl_lib.stats import (
+    cohen_kappa,
     hierarchical_bootstrap,
     holm,
     minimum_detectable_effect,
@@ -160,3 +161,14 @@ def test_an_effect_of_that_size_is_found_as_often_as_promised():
 def test_minimum_detectable_effect_refuses_nonsense(change):
     with pytest.raises(ValueError, match="are needed"):
         minimum_detectable_effect(**{"deviation": 0.1, "seeds": 5} | change)
+
+
+def test_cohens_kappa():
+    # Cohen's own kind of table: 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no.
+    one = ["yes"] * 25 + ["no"] * 25
+    other = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
+    assert cohen_kappa(one, other) == pytest.approx(0.4)
+    assert cohen_kappa(one, one) == 1 and cohen_kappa(["a"], ["a"]) == 1
+    assert cohen_kappa(["a", "b"], ["b", "a"]) == -1
+    with pytest.raises(ValueError, match="same items"):
+        cohen_kappa(["a"], [])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -69,6 +70,20 @@ def average(values: Iterable[float]) -> dict[str, float]:
     numbers = [float(value) for value in values]
     effect = paired_effect(numbers)
     return {"value": effect.mean, "low": effect.interval.low, "high": effect.interval.high, "n": len(numbers)}
+
+
+def cohen_kappa(one: Sequence[Hashable], other: Sequence[Hashable]) -> float:
+    """How much two coders agree beyond chance (Cohen 1960): 1 fully, 0 as by chance.
+
+    Where both say one and the same thing of everything, there is nothing beyond chance: 1. Raises ValueError on no
+    items, or different numbers of them.
+    """
+    if len(one) != len(other) or not one:
+        raise ValueError(f"{len(one)} and {len(other)} codes: kappa needs the same items, at least one")
+    n, first, second = len(one), Counter(one), Counter(other)
+    agreed = sum(a == b for a, b in zip(one, other, strict=True)) / n
+    expected = sum(first[code] * second[code] for code in first) / n**2
+    return 1.0 if expected == 1 else (agreed - expected) / (1 - expected)
 
 
 def mean_of_shares(groups: Sequence[Sequence[float]], *, resamples: int = 4000, seed: int = 0) -> dict[str, float]:
