@@ -23,7 +23,7 @@ OUT   := $(or $(VIGORL_OUTPUTS),outputs)/$(PROFILE)/$(ARM)/seed$(SEED)
 ALL   := $(filter $(notdir $(basename $(wildcard params/$(PROFILE)/*.yaml))), \
                   $(notdir $(basename $(sort $(wildcard notebooks/*.ipynb)))))
 # Evaluations that do not fit into the half hour of the nano profile.
-LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_% 10_% 11_% 13_%,$(ALL)))
+LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_% 10_% 11_% 13_% 14_%,$(ALL)))
 STEPS := $(filter-out $(LATER),$(ALL))
 MANIFESTS := $(STEPS:%=$(OUT)/%/manifest.json)
 
@@ -117,4 +117,5 @@ $(call after,07,05)
 $(call after,08,05)
 $(call after,10,04)
 $(call after,11,05)
+$(call after,14,04)
 $(call after,12,00 01 02 03 04 05 06 07 08 09 10 11)
