@@ -166,4 +166,4 @@ def test_the_page_is_escaped_and_needs_no_network():
 def test_every_recorded_figure_has_a_step_and_every_unit_a_figure():
     steps = {place.partition("/")[0] for places in report.RECORDED.values() for place in places}
     ends = {name.rpartition(".")[2] for name in (*report.RECORDED, "reproduce.peak_gib")}
-    assert steps <= set(report.STEPS) and report.UNITS.keys() <= ends
+    assert steps <= {*report.STEPS, report.HABITS} and report.UNITS.keys() <= ends

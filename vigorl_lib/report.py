@@ -32,6 +32,7 @@ STEPS = (
 LEDGER, PUBLISHED = "outputs/reference/measurements.json", "params/published.yaml"
 CLAIMS, SCALING = "outputs/reference/claims.json", "outputs/reference/scaling.json"
 BASE, SAT2, VSTAR = "01_nano_world", "06_eval_spatial/sat2_twin", "05_zoom_grpo/accuracy"
+HABITS = "11_behaviours"
 # Name in the ledger -> step/metric of the manifests; of several the lowest counts. Benchmark scripts add
 # their own, such as `search.speedup_batched`.
 RECORDED = {
@@ -55,6 +56,17 @@ RECORDED = {
     "sat2_twin.vigorl.accuracy": [f"{SAT2}.vigorl.accuracy"],
     "vstar_twin.single_turn.accuracy": [f"{VSTAR}.single_turn"],
     "vstar_twin.multi_turn.accuracy": [f"{VSTAR}.multi_turn"],
+    "control.shuffled_image.accuracy": ["06_eval_spatial/control.shuffled_image.accuracy"],
+    "control.text_only.accuracy": ["06_eval_spatial/control.text_only.accuracy"],
+    "control.random_points.accuracy": ["02_search_traces/compared.search_random_points"],
+    "search.vigorl_judge_false_correct": ["02_search_traces/judges.trees.false_correct"],
+    "behaviours.coder.precision": [f"{HABITS}/coder.precision"],
+    "behaviours.coder.recall": [f"{HABITS}/coder.recall"],
+    **{f"points.hit_rate.{how}": [f"{HABITS}/points.{how}"] for how in ("model", "random", "shuffled")},
+    **{
+        f"faithfulness.{what}.effect": [f"{HABITS}/effect.{what}"]
+        for what in ("moved_point", "grey", "another_picture", "way_out_offered", "grey_way_out_offered")
+    },
 }
 UNITS = {"seconds": "s", "first_figure_s": "s", "mib": "MiB", "peak_gib": "GiB"}
 QUOTE = re.compile(r"<!-- m:([a-z0-9_.]+?)(?:/(\d+))? -->([^<]*)<!-- /m -->")
@@ -143,7 +155,8 @@ def measurements(folder: str | Path) -> dict[str, dict[str, Any]]:
         entries[name] = {key: leaf[key] for key in ("value", "low", "high", "n") if key in leaf} | {
             "unit": UNITS.get(name.rpartition(".")[2], "fraction"),
             "seeds": [manifest["seed"]],
-            "command": f"make reproduce PROFILE={profile} ARM={arm} SEED={manifest['seed']}",
+            "command": f"make {'evaluate' if leaf['step'] == HABITS else 'reproduce'} PROFILE={profile} ARM={arm} "
+            f"SEED={manifest['seed']}",
             "commit": f"{code['commit']} with changes" if code["dirty"] else code["commit"],
             "machine": manifest["machine"],
         }

@@ -115,13 +115,25 @@ class ServedPolicy:
 
     async def ask(self, request: StepRequest) -> Proposal:
         """The next step of a chain, or its answer; a reply that is neither is a proposal of nothing."""
+        try:
+            messages = self.messages(request)
+        except (OSError, ValueError) as error:  # a picture that is none
+            self.account.refused += 1
+            raise Refused(f"{type(error).__name__}: {error}"[:500]) from error
+        text, tokens = await self.say(messages, request.seed)
+        proposal = read_step(text, tokens, must_answer=request.must_answer)
+        self.account.unusable += not proposal.text and proposal.answer is None
+        return proposal
+
+    async def say(self, messages: list[dict[str, Any]], seed: int = 0) -> tuple[str, int]:
+        """The reply to any conversation, and its tokens. Raises Refused with what the server said."""
         client, seats = self._connected()
+        body = {"model": self.model, "messages": messages, "seed": seed} | self._sampling
         async with seats:
             try:
                 # Not `chat.completions.create`: it walks through every message for types, a quarter of a call's time.
-                body = {"model": self.model, "messages": self.messages(request), "seed": request.seed}
-                reply = await client.post("/chat/completions", cast_to=ChatCompletion, body=body | self._sampling)
-            except (openai.OpenAIError, OSError, ValueError) as error:  # the server's no, or a picture that is none
+                reply = await client.post("/chat/completions", cast_to=ChatCompletion, body=body)
+            except (openai.OpenAIError, OSError, ValueError) as error:
                 self.account.refused += 1
                 told = error.response.text if isinstance(error, openai.APIStatusError) else str(error)
                 raise Refused(f"{type(error).__name__}: {told}"[:500]) from error
@@ -129,10 +141,7 @@ class ServedPolicy:
         self.account.answered += 1
         self.account.completion_tokens += tokens
         self.account.prompt_tokens += reply.usage.prompt_tokens if reply.usage else 0
-        text = reply.choices[0].message.content if reply.choices else None
-        proposal = read_step(text or "", tokens, must_answer=request.must_answer)
-        self.account.unusable += not proposal.text and proposal.answer is None
-        return proposal
+        return (reply.choices[0].message.content if reply.choices else None) or "", tokens
 
     def messages(self, request: StepRequest) -> list[dict[str, Any]]:
         """The conversation of one request: the picture, the question, the former thoughts, and perhaps the call to
