@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-from vigorl_lib import prompts, stats
+from vigorl_lib import stats
 from vigorl_lib.answers import is_right
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.policy import ANSWER_OPENING, STEP_OPENING, LocalPolicy, load_policy, step_policy
@@ -60,7 +60,7 @@ def searched(policy: LocalPolicy, examples: Sequence[Example], settings: SearchS
 @torch.no_grad()
 def generated(policy: LocalPolicy, requests: Sequence[StepRequest], length: int) -> float:
     """Tokens a second of plain `generate` on these requests, reading their prompts included."""
-    talks = [prompts.conversation(r.example, policy.view_of(r.example).image, "grounded") for r in requests]
+    talks = [policy.conversation(r.example, policy.view_of(r.example).image, "grounded") for r in requests]
     starts = [STEP_OPENING + " ".join(r.steps) + (ANSWER_OPENING if r.must_answer else "") for r in requests]
     inputs = policy._processed(talks, starts)
     began = time.perf_counter()

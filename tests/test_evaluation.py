@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vigorl_lib import evaluation
+from vigorl_lib import evaluation, prompts
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import CARD, disagreements, main, regrade, save_evaluation
 from vigorl_lib.records import Prediction
@@ -20,6 +20,9 @@ class Stub:
     class model:
         class config:
             _name_or_path = "stub"
+
+    def conversation(self, example, image, mode):
+        return prompts.conversation(example, image, mode)
 
     def view_of(self, example):
         width, height = example.size or (672, 672)

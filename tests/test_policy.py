@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import random
 
 import pytest
@@ -369,3 +370,64 @@ def test_an_options_loss_is_the_models_own_whatever_shares_its_batch(policy, exa
             labels = inputs["input_ids"].clone()
             labels[:, : -len(policy.tokenizer(text)["input_ids"])] = -100
             assert loss == pytest.approx(policy.model(**inputs, labels=labels).loss.item(), abs=1e-4)
+
+
+# Dialects: how a model is asked, and in which frame it answers
+
+
+def as_real(policy, tmp_path, name="model"):
+    """The policy as a folder that says nothing of a dialect, like the real models."""
+    folder = policies.save_policy(policy, tmp_path / name)
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("vigorl_dialect") == "nano"
+    (folder / "config.json").write_text(json.dumps(config))
+    return policies.load_policy(folder, batch_size=4)
+
+
+def test_a_real_model_is_asked_in_its_family_s_dialect(policy, examples, tmp_path):
+    real = as_real(policy, tmp_path)
+    family = policy.model.config.model_type
+    system, user = real.conversation(examples[0], None, "grounded")
+    assert (policy.dialect.name, real.dialect.name) == ("nano", family)
+    assert system["content"] == prompts.DIALECTS[family].system["grounded"] != prompts.NANO_SYSTEM["grounded"]
+    assert ("thousandths" in system["content"]) == (family == "qwen3_vl")
+    assert user["content"][1]["text"] == examples[0].question
+    again = policies.load_policy(policies.save_policy(real, tmp_path / "again"))
+    assert again.dialect == real.dialect, "what is trained from it keeps its dialect"
+
+
+def test_points_of_qwen3_are_thousandths_and_others_pixels_of_the_view(policy, tmp_path):
+    real = as_real(policy, tmp_path)
+    (screen,) = benchmarks.load("screenspot", "nano", split="dev", limit=1, seed=0)
+    view = real.view_of(screen)
+    relative = policy.model.config.model_type == "qwen3_vl"
+    side = 1000 if relative else view.image.width
+    assert (view.frame.width, view.frame.name) == (side, "relative" if relative else "resized")
+    assert real.frame_of(screen) == view.frame
+    middle = views.grounding.Box(*screen.box, view.original_frame).center()
+    x, y = middle.to(view.frame).rounded()
+    assert benchmarks.grade("screenspot", f"<answer> ({x}, {y}) </answer>", screen, frame=view.frame).score == 1
+    left, top, right, bottom = view.window((x, y), Zoom(offset=84, size=96))
+    assert left <= middle.x <= right and top <= middle.y <= bottom and right - left == 168
+    assert view.window((10**6, 10**6), Zoom())[2:] == (672, 672)
+
+
+def test_a_released_checkpoint_brings_its_own_system_prompt(policy, examples, tmp_path):
+    released = as_real(policy, tmp_path, "ViGoRL-3b-Spatial")
+    assert [message["role"] for message in released.conversation(examples[0], None, "grounded")] == ["user"]
+    (reply,) = policies.answer(released, examples[:1], "grounded", max_new_tokens=4)
+    assert reply.tokens == 4
+
+
+def test_a_name_that_is_nowhere_is_refused_in_one_sentence():
+    with pytest.raises(
+        FileNotFoundError, match=r"Qwen/None: no such folder, and no such model on the hub.*HF_HUB_OFFLINE"
+    ):
+        policies.load_policy("Qwen/None")
+
+
+def test_the_pixels_that_a_model_sees_can_be_bounded(policy, examples, tmp_path):
+    folder = policies.save_policy(policy, tmp_path / "model")
+    small = policies.load_policy(folder, max_pixels=48 * 48)
+    assert small.view_of(examples[0]).image.size == (48, 48)
+    assert policies.load_policy(folder).view_of(examples[0]).image.size == (96, 96)

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from vigorl_lib import prompts
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.grounding import Frame
 from vigorl_lib.policy import LocalPolicy, answer
@@ -105,8 +104,8 @@ def save_evaluation(
     rows = []
     for example, prediction in zip(examples, predictions, strict=True):
         frame = policy.view_of(example).frame
-        system, user = prompts.conversation(example, None, mode)
-        prompt = f"{system['content']}\n{user['content'][1]['text']}"
+        *system, user = policy.conversation(example, None, mode)
+        prompt = "\n".join([*(message["content"] for message in system), user["content"][1]["text"]])
         bare = dataclasses.replace(example, images=(), truth=None)
         rows.append(
             {

@@ -16,7 +16,6 @@ from typing import Any
 
 from PIL import Image
 
-from vigorl_lib import prompts
 from vigorl_lib.answers import last_answer, letter
 from vigorl_lib.grounding import Box, Point
 from vigorl_lib.images import picture_of
@@ -196,7 +195,7 @@ def tell_from(
 ) -> list[str | None]:
     """Single-turn replies that begin as given and that the policy goes on with; None stays None."""
     rows = [row for row, beginning in enumerate(beginnings) if beginning is not None]
-    talks = [prompts.conversation(examples[row], policy.view_of(examples[row]).image, mode) for row in rows]
+    talks = [policy.conversation(examples[row], policy.view_of(examples[row]).image, mode) for row in rows]
     prefixes = [beginnings[row] for row in rows]
     written = policy.complete(
         talks, prefixes=prefixes, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed

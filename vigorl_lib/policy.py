@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.nn import functional as F
-from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, StaticLayer
 
 from vigorl_lib import grounding, images, prompts, traces
@@ -87,18 +88,25 @@ class LocalPolicy:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.batch_size = batch_size
+        self.dialect = dialect_of(model.config)
         self._memory = torch.empty(0)
 
     def view_of(self, example: Example) -> View:
         """The example's picture as the model sees it. Raises what `images.open_image` raises."""
         original = images.picture_of(example)
-        return View(original, images.fit_image(original, **self._limits()))
+        return View(original, images.fit_image(original, **self._limits()), self.dialect.points)
+
+    def conversation(self, example: Example, image: Image.Image, mode: Mode) -> Messages:
+        """What the model is asked about an example, in its own dialect."""
+        return prompts.conversation(example, image, mode, dialect=self.dialect)
 
     def frame_of(self, example: Example) -> grounding.Frame | None:
         """The frame in which the policy writes the place that an example asks for; None if it asks for none."""
         if example.size is None:
             return None
         original = grounding.Frame.original(*example.size)
+        if self.dialect.points == "relative":
+            return grounding.Frame.relative(original)
         return grounding.Frame.resized(original, *images.fit_size(*example.size, **self._limits()))
 
     def _limits(self) -> dict[str, int]:
@@ -294,16 +302,35 @@ class LocalPolicy:
         return Completion(self.tokenizer.decode(tokens, skip_special_tokens=False), length, truncated)
 
 
-def load_policy(folder: str | Path, *, batch_size: int = 64, dtype: torch.dtype | None = None) -> LocalPolicy:
-    """The policy saved in a local folder (safetensors only), on the GPU where there is one.
+def dialect_of(config: PretrainedConfig) -> prompts.Dialect:
+    """How a model is asked: as its config says (`vigorl_dialect`), else as its family is.
 
-    On a CPU weights are computed in fp32 whatever they are stored in: bf16 is slower there. Raises
-    FileNotFoundError where the folder lacks a model or processor file.
+    Released ViGoRL checkpoints are known by their names. Raises ValueError on a family or dialect that is not known.
     """
-    processor = load_processor(folder)
+    stored = config.to_dict().get("vigorl_dialect")
+    released = Path(config._name_or_path).name.startswith("ViGoRL")
+    name = stored or ("released" if released else config.model_type)
+    if name not in prompts.DIALECTS:
+        raise ValueError(f"{config._name_or_path}: unknown dialect {name!r}; known: {', '.join(prompts.DIALECTS)}")
+    return prompts.DIALECTS[name]
+
+
+def load_policy(
+    name: str | Path, *, batch_size: int = 64, dtype: torch.dtype | None = None, max_pixels: int | None = None
+) -> LocalPolicy:
+    """The policy of a local folder or of a hub id (safetensors only), on the GPU where there is one.
+
+    On a CPU weights are computed in fp32 whatever they are stored in: bf16 is slower there. `max_pixels` bounds what
+    the model sees of a picture, where the processor's own limit is too much. Raises FileNotFoundError where a folder
+    lacks a model or processor file, or the hub has no such model for us.
+    """
+    processor = load_processor(name)
+    if max_pixels is not None:
+        limits = processor.image_processor.size
+        processor.image_processor.size = limits | {"longest_edge": max(max_pixels, limits["shortest_edge"])}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, use_safetensors=True)
     return LocalPolicy(model.to(device), processor, batch_size=batch_size)
 
 
@@ -312,6 +339,7 @@ def save_policy(policy: LocalPolicy, folder: str | Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.to(torch.bfloat16) for name, value in policy.model.state_dict().items()}
+    policy.model.config.vigorl_dialect = policy.dialect.name
     policy.model.save_pretrained(folder, state_dict=state)
     save_processor(policy.processor, folder, policy.model.config.model_type)
     return folder
@@ -342,7 +370,7 @@ def answer(
     The conversation is the one that TRL's rollout builds, token for token (tested).
     """
     views = [policy.view_of(example) for example in examples]
-    talks = [prompts.conversation(example, view.image, mode) for example, view in zip(examples, views, strict=True)]
+    talks = [policy.conversation(example, view.image, mode) for example, view in zip(examples, views, strict=True)]
     turns: list[list[str]] = [[] for _ in examples]
     tokens, truncated = [0] * len(examples), [False] * len(examples)
     zoom = zoom or Zoom()
@@ -392,7 +420,7 @@ def option_losses(policy: LocalPolicy, examples: Sequence[Example], mode: Mode) 
     """
     talks, written, losses = [], [], []
     for example in examples:
-        talk = prompts.conversation(example, policy.view_of(example).image, mode)
+        talk = policy.conversation(example, policy.view_of(example).image, mode)
         talks += [talk] * len(example.options)
         written += [f"<answer> {option} </answer>" for option in example.options]
     for start in range(0, len(talks), policy.batch_size):
@@ -442,7 +470,7 @@ def step_policy(
                 image = policy.view_of(example).image
             except (ValueError, OSError) as error:
                 return Refused(str(error))
-            remember(example.id, (), policy.read(prompts.conversation(example, image, mode)))
+            remember(example.id, (), policy.read(policy.conversation(example, image, mode)))
         known.move_to_end(example.id)
         return None
 

@@ -95,16 +95,30 @@ def save_processor(processor: Any, folder: str | Path, family: str) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def load_processor(folder: str | Path) -> Any:
-    """The processor saved in a local model folder.
+def load_processor(name: str | Path) -> Any:
+    """The processor of a local model folder, or of a hub id such as "Qwen/Qwen2.5-VL-3B-Instruct".
 
-    Raises FileNotFoundError where the folder has no processor, ValueError where its model family is not known.
+    Raises FileNotFoundError where the folder has no processor or the hub no such model for us, ValueError where its
+    family is not known.
     """
-    folder = Path(folder)
-    for name in ("config.json", "processor_config.json", "tokenizer.json"):
-        if not (folder / name).is_file():
+    folder = Path(name)
+    if not folder.is_dir():
+        return _from_hub(str(name))
+    for part in ("config.json", "processor_config.json", "tokenizer.json"):
+        if not (folder / part).is_file():
             raise FileNotFoundError(
-                f"{folder} has no {name}: save model and processor to the same folder, then load it again"
+                f"{folder} has no {part}: save model and processor to the same folder, then load it again"
             )
     family = json.loads((folder / "config.json").read_text())["model_type"]
     return processor_class(family).from_pretrained(folder)
+
+
+def _from_hub(name: str) -> Any:
+    try:
+        family = transformers.AutoConfig.from_pretrained(name).model_type
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{name}: no such folder, and no such model on the hub for us ({str(error).splitlines()[0]}); check the "
+            "name, log in where it is gated (hf auth login), and set HF_HUB_OFFLINE=0"
+        ) from error
+    return processor_class(family).from_pretrained(name)

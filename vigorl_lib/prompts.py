@@ -8,7 +8,8 @@ and an n).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from vigorl_lib.records import Example
@@ -51,6 +52,36 @@ REAL_SYSTEM: dict[str, str] = {
     ),
 }
 
+RELATIVE_SYSTEM = {
+    mode: text.replace("in pixels", "in thousandths of the image's width and height")
+    for mode, text in REAL_SYSTEM.items()
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """How a model is asked and where its points lie; a model folder's config names its own (`vigorl_dialect`).
+
+    system  mode -> system prompt; None where the model's chat template brings one (released ViGoRL checkpoints)
+    points  the frame that it writes: pixels of the picture as it sees it, or 0 to 1000 along both sides (Qwen3-VL)
+    """
+
+    name: str
+    system: Mapping[str, str] | None
+    points: Literal["resized", "relative"] = "resized"
+
+
+NANO = Dialect("nano", NANO_SYSTEM)
+DIALECTS = {
+    dialect.name: dialect
+    for dialect in (
+        NANO,
+        Dialect("qwen2_5_vl", REAL_SYSTEM),
+        Dialect("qwen3_vl", RELATIVE_SYSTEM, "relative"),
+        Dialect("released", None),
+    )
+}
+
 # A served teacher writes one step a request; after the description of the released search's prompt (method.md §2.2).
 TEACHER_SYSTEM = (
     "You answer a question about an image by looking at its regions one after the other. Write exactly one thing per "
@@ -84,22 +115,16 @@ def options_as_letters(question: str, options: Sequence[str]) -> str:
     return "\n".join([clean_user_text(question), *lines, tail])
 
 
-def conversation(
-    example: Example, image: Any, mode: Mode, *, system: dict[str, str] = NANO_SYSTEM
-) -> list[dict[str, Any]]:
+def conversation(example: Example, image: Any, mode: Mode, *, dialect: Dialect = NANO) -> list[dict[str, Any]]:
     """The prompt of an example as chat messages; `image` is the PIL image at the size that the model sees.
 
     `example.question` is the whole user text, as its benchmark's loader built it.
     """
-    if mode not in system:
-        raise ValueError(f"unknown prompt mode {mode!r}; known: {', '.join(system)}")
-    return [
-        {"role": "system", "content": system[mode]},
-        {
-            "role": "user",
-            "content": [{"type": "image", "image": image}, {"type": "text", "text": example.question}],
-        },
-    ]
+    if mode not in MODES:
+        raise ValueError(f"unknown prompt mode {mode!r}; known: {', '.join(MODES)}")
+    system = [{"role": "system", "content": dialect.system[mode]}] if dialect.system else []
+    content = [{"type": "image", "image": image}, {"type": "text", "text": example.question}]
+    return [*system, {"role": "user", "content": content}]
 
 
 def observation(crop: Any, *, last: bool) -> list[dict[str, Any]]:

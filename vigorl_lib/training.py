@@ -225,14 +225,16 @@ def _inside(opened: torch.Tensor, closed: torch.Tensor) -> torch.Tensor:
     return last_opened > last_closed
 
 
-def episode(example: Example, view: View, turns: Sequence[str], zoom: Zoom) -> Messages:
+def episode(
+    example: Example, view: View, turns: Sequence[str], zoom: Zoom, dialect: prompts.Dialect = prompts.NANO
+) -> Messages:
     """A finished multi-turn rollout as a conversation: after each turn that calls the tool comes its crop.
 
     `turns` are the policy's messages; what each look shows, and that the last one says so, is as in
     `policy.answer` and in TRL's rollout. Raises ValueError where another turn follows one without a call, or
     there are more looks than allowed.
     """
-    talk = prompts.conversation(example, view.image, "zoom")
+    talk = prompts.conversation(example, view.image, "zoom", dialect=dialect)
     for index, text in enumerate(turns):
         talk.append({"role": "assistant", "content": text})
         if index + 1 == len(turns):
@@ -346,14 +348,16 @@ def tokens_written(rows: Sequence[Mapping[str, float]], settings: GRPOSettings) 
     return round(sum(row["length"] for row in rows if "length" in row) * completions)
 
 
-def grpo_rows(examples: Sequence[Example], views: Sequence[View], mode: Mode) -> Dataset:
+def grpo_rows(
+    examples: Sequence[Example], views: Sequence[View], mode: Mode, dialect: prompts.Dialect = prompts.NANO
+) -> Dataset:
     """One row per example, in the order given: prompt, its one image in the model's frame, and its index."""
     rows = []
     for index, (example, view) in enumerate(zip(examples, views, strict=True)):
-        system, user = prompts.conversation(example, view.image, mode)
+        *system, user = prompts.conversation(example, view.image, mode, dialect=dialect)
         # TRL puts the image of the `images` column in front of a text-only user turn, as our prompts have it.
         text = next(block["text"] for block in user["content"] if block["type"] == "text")
-        rows.append({"prompt": [system, {"role": "user", "content": text}], "images": [view.image], "index": index})
+        rows.append({"prompt": [*system, {"role": "user", "content": text}], "images": [view.image], "index": index})
     features = Features({"prompt": List(Json()), "images": List(ImageFeature()), "index": Value("int64")})
     return Dataset.from_list(rows, features=features)
 
@@ -482,7 +486,7 @@ def grpo_trainer(
         gradient_checkpointing=False,
         disable_tqdm=True,
     )
-    rows = grpo_rows(examples, views, mode)
+    rows = grpo_rows(examples, views, mode, policy.dialect)
     check_setup(policy, args, rows)
     trainer = GRPOTrainer(
         model=policy.model,

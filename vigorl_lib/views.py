@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from PIL import Image
 
@@ -31,10 +32,14 @@ class Zoom:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """An example's picture in its two frames: the original, and the image that the model is shown."""
+    """An example's picture in its two frames: the original, and the image that the model is shown.
+
+    `points` says in which frame the model writes: pixels of that image ("resized"), or "relative", 0 to 1000.
+    """
 
     original: Image.Image
     image: Image.Image
+    points: Literal["resized", "relative"] = "resized"
 
     @functools.cached_property
     def original_frame(self) -> grounding.Frame:
@@ -42,11 +47,14 @@ class View:
 
     @functools.cached_property
     def frame(self) -> grounding.Frame:
+        if self.points == "relative":
+            return grounding.Frame.relative(self.original_frame)
         return grounding.Frame.resized(self.original_frame, *self.image.size)
 
     def window(self, coordinate: tuple[int, int], zoom: Zoom) -> tuple[int, int, int, int]:
         """The crop's window (left, top, right, bottom) in original pixels around a point of the model's frame."""
-        x, y = (min(max(value, 0), side - 1) for value, side in zip(coordinate, self.image.size, strict=True))
+        sides = self.frame.width, self.frame.height
+        x, y = (min(max(value, 0), side - 1) for value, side in zip(coordinate, sides, strict=True))
         point = grounding.Point(x, y, self.frame)
         return grounding.crop_window(point, offset=zoom.offset, original=self.original_frame, border="shift")
 

@@ -204,6 +204,7 @@ def build_model(
     _start_as_a_line(model.get_input_embeddings().weight, numbers)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.config.vigorl_dialect = "nano"
     return model
 
 
