@@ -162,6 +162,17 @@ def test_input_takes_what_was_made_here_then_what_ships(tmp_path, capsys):
     assert made == tmp_path / "02_search_traces/traces.jsonl" and "made here" in capsys.readouterr().out
 
 
+def test_the_base_is_the_nano_one_or_the_model_that_is_named(tmp_path):
+    run = start(tmp_path)
+    assert run.base("").name == "base" and "01_nano_world/model" in run.inputs
+    assert run.base("Qwen/Qwen2.5-VL-3B-Instruct") == "Qwen/Qwen2.5-VL-3B-Instruct"
+    assert run.inputs["model"] == "hub: Qwen/Qwen2.5-VL-3B-Instruct"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.json").write_text("{}")
+    assert run.base(str(tmp_path / "mine")) == tmp_path / "mine"
+    assert run.inputs["model"] == runs.hash_path(tmp_path / "mine")[0]
+
+
 def test_input_without_either_says_what_to_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="run 02_search_traces first"):
         start(tmp_path).input("02_search_traces", "traces.jsonl")

@@ -305,13 +305,27 @@ class Run:
             print(f"input: {shipped} that ships with the package ({step} has not run here)")
         else:
             raise FileNotFoundError(f"{made / name}: missing, and none ships with the package; run {step} first")
-        label = f"{arm}/{step}/{name}" if arm else f"{step}/{name}"
+        self._take(f"{arm}/{step}/{name}" if arm else f"{step}/{name}", digest)
+        return path
+
+    def base(self, model: str) -> str | Path:
+        """The model that everything starts from: a folder or a hub id, or the nano base where that is empty.
+
+        Rules and errors of `input`; a hub id is remembered as it is.
+        """
+        if not model:
+            return self.input("01_nano_world", "model", shipped="checkpoints/base")
+        local = Path(model).is_dir()
+        self._take("model", hash_path(Path(model))[0] if local else f"hub: {model}")
+        return Path(model) if local else model
+
+    def _take(self, label: str, digest: str) -> None:
+        """Remember an input; where it is another one than before an interruption, set aside what that run left."""
         if self.resumed and _started(self.folder)["inputs"].get(label, digest) != digest:
             _set_aside(self.folder, f"{label} changed")
             self.resumed = False
         self.inputs[label] = digest
         self._remember()
-        return path
 
     def _remember(self) -> None:
         started = {"step": self.step, "seed": self.seed, "params": self.params}
