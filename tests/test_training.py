@@ -474,6 +474,77 @@ def test_two_steps_of_grpo_leave_the_eyes_alone(family, mode, saved, examples, t
     assert "{'loss'" not in printed.out and "2/2" in printed.err
 
 
+# --- adapters, and updates in several passes --------------------------------------------------------------
+
+
+@both
+def test_lora_leaves_plain_weights_behind_that_load_again(family, make, tmp_path):
+    start = save_policy(make(family), tmp_path / "start")
+    policy, checkpoint = training.load_to_train(start, tmp_path / "trainer")
+    before, names = weights(policy), set(policy.model.state_dict())
+    settings = SFTSettings(max_steps=2, learning_rate=1e-2, batch_size=2, lora_rank=4, gradient_checkpointing=True)
+    rows = training.lazy_rows(lessons.lesson, range(4))
+    trainer = training.sft_trainer(policy.model, policy.processor, rows, settings, tmp_path / "trainer")
+    trained = [name for name, value in trainer.model.named_parameters() if value.requires_grad]
+    assert trained and all("lora_" in name and "visual" not in name for name in trained)
+    training.train(trainer, checkpoint)
+    assert set(policy.model.state_dict()) == names, "the adapter is part of the weights"
+    touched = changed(before, policy)
+    assert touched and all("language_model" in name for name in touched)
+    example = benchmarks.load("sat2", split="dev", limit=1, seed=0)
+    folder = save_policy(policy, tmp_path / "saved")
+    said = [policies.answer(found, example, "grounded", max_new_tokens=8) for found in (policy, load_policy(folder))]
+    assert said[0][0].tokens == said[1][0].tokens == 8
+
+
+@both
+def test_lora_grpo_goes_on_after_an_interruption(family, make, examples, tmp_path, lengths_as_reward):
+    start = save_policy(make(family), tmp_path / "start")
+
+    def run(out_dir, steps):
+        policy, checkpoint = training.load_to_train(start, out_dir)
+        settings = grpo(
+            max_steps=steps, learning_rate=1e-2, max_completion_length=16, beta=0.05, save_steps=1, lora_rank=4
+        )
+        trainer = training.grpo_trainer(policy, examples * 2, "grounded", settings, out_dir)
+        training.train(trainer, checkpoint)
+        return policy
+
+    whole = run(tmp_path / "whole", 2)
+    run(tmp_path / "torn", 1)
+    resumed = run(tmp_path / "torn", 2)
+    assert changed(weights(load_policy(start)), whole)
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], value, msg=name)
+    finished = run(tmp_path / "torn", 2)  # nothing is left to train: the adapter is only put in
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(finished.model.state_dict()[name], value, msg=name)
+
+
+def test_several_passes_make_the_same_update(saved, examples, tmp_path, lengths_as_reward):
+    found = []
+    for size in (0, 2):
+        policy = saved("qwen3_vl")
+        settings = grpo(learning_rate=1e-3, max_completion_length=16, beta=0.0, completions_per_pass=size)
+        trainer = training.grpo_trainer(policy, examples, "grounded", settings, tmp_path / f"passes-{size}")
+        assert trainer.args.gradient_accumulation_steps == settings.passes() == (1, 2)[size > 0]
+        assert trainer.args.generation_batch_size == 4
+        trainer.train()
+        found.append(policy.model.state_dict())
+    worst = max((found[0][name] - found[1][name]).abs().max().item() for name in found[0])
+    assert worst < 1e-4, "Adam's first step is as large as the learning rate whatever the gradient's size"
+    with pytest.raises(ValueError, match="completions_per_pass is 3, which does not divide the 4 completions"):
+        grpo(completions_per_pass=3).passes()
+
+
+def test_a_real_model_s_template_gives_way_to_the_kit_s_for_training(make, tmp_path):
+    policy = make("qwen2_5_vl")
+    policy.processor.chat_template = "{% for m in messages %}{{ m.role }}{% endfor %}"
+    folder = save_policy(policy, tmp_path / "real")
+    trained, _ = training.load_to_train(folder, tmp_path / "trainer")
+    assert trained.processor.chat_template == training.kit_template()
+
+
 def test_the_eyes_learn_where_they_are_not_frozen(make, tmp_path):
     policy = make("qwen3_vl")
     before = weights(policy)

@@ -10,14 +10,17 @@ import dataclasses
 import logging
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from datasets import Dataset, Features, Json, List, Value
 from datasets import Image as ImageFeature
+from peft import LoraConfig, PeftModel
 from PIL import Image
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainerState
@@ -122,14 +125,18 @@ def resume_point(out_dir: str | Path) -> Path | None:
 def load_to_train(start: str | Path, out_dir: str | Path) -> tuple[LocalPolicy, Path | None]:
     """The policy to train, and the checkpoint to go on from (for `train`), if there is one in `out_dir`.
 
-    Without one that is the policy of the folder `start`. With one, the weights are read here: transformers
-    restores nothing into a fully fine-tuned Qwen2.5-VL (its saved names differ) and only warns. The policy
-    still calls itself `start`, because TRL loads the reference of the KL term by that name: a reference that
-    changed with every interruption would be another objective.
+    Without one that is the policy of the folder or hub id `start`. With one, the weights are read here: transformers
+    restores nothing into a fully fine-tuned Qwen2.5-VL (its saved names differ) and only warns; an adapter (LoRA) it
+    does restore. The policy still calls itself `start`, because TRL loads the reference of the KL term by that name: a
+    reference that changed with every interruption would be another objective.
     """
     checkpoint = resume_point(out_dir)
-    policy = load_policy(checkpoint or start)
+    adapter = checkpoint is not None and (checkpoint / "adapter_config.json").exists()
+    policy = load_policy(start if adapter or checkpoint is None else checkpoint)
     policy.model.config._name_or_path = str(start)
+    if "endgeneration" not in policy.processor.chat_template:
+        # A real model's own template does not say which tokens it wrote; ours is Qwen's form, and does.
+        policy.processor.chat_template = kit_template()
     return policy, checkpoint
 
 
@@ -137,16 +144,20 @@ def train(trainer: Trainer, checkpoint: Path | None) -> None:
     """Train to the last step, from `checkpoint` on where there is one (the model holds its weights already).
 
     Within one pass over the examples a resumed run ends as an unbroken one does; in a later pass TRL's
-    sampler begins its shuffling anew. From a checkpoint of the last step transformers would go one too far.
+    sampler begins its shuffling anew. From a checkpoint of the last step transformers would go one too far. An adapter
+    (LoRA) becomes part of the weights at the end, so that what is saved is a model like any other.
     """
-    if checkpoint is None:
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
+    if state is None:
         trainer.train()
-        return
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    if state.global_step < trainer.args.max_steps:
+    elif state.global_step < trainer.args.max_steps:
         trainer.train(resume_from_checkpoint=str(checkpoint))
     else:
         trainer.state = state
+        if isinstance(trainer.model, PeftModel):
+            trainer.model.load_adapter(str(checkpoint), trainer.model.active_adapter)
+    if isinstance(trainer.model, PeftModel):
+        trainer.model.merge_and_unload()  # in place: the policy's model is plain again
 
 
 # --- SFT --------------------------------------------------------------------------------------------------
@@ -167,6 +178,8 @@ class SFTSettings:
     save_steps: int = 0  # 0: no checkpoints
     logging_steps: int = 10
     seed: int = 0
+    lora_rank: int = 0
+    gradient_checkpointing: bool = False
 
 
 def lazy_rows(make: Callable[[int], Messages], seeds: Sequence[int]) -> Dataset:
@@ -250,6 +263,21 @@ def episode(
     return talk
 
 
+def adapter(rank: int) -> LoraConfig | None:
+    """LoRA of a rank on every linear layer of the language model, none on the vision tower; None for rank 0.
+
+    The paper and its scripts fine-tune all weights; this is for smaller cards. alpha is twice the rank.
+    """
+    if not rank:
+        return None
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=r".*(visual|lm_head).*")
+
+
+def kit_template() -> str:
+    """The kit's chat template: Qwen's form, with marks around what the assistant writes."""
+    return resources.files("vigorl_lib").joinpath("chat_template.jinja").read_text(encoding="utf-8")
+
+
 def freeze_vision(model: PreTrainedModel) -> None:
     """Stop gradients into the vision tower and projector, as the paper's runs do (§A5.4, released yaml)."""
     model.model.visual.requires_grad_(False)
@@ -294,7 +322,7 @@ def sft_trainer(
         report_to="none",
         bf16=on_gpu and torch.cuda.is_bf16_supported() and model.dtype == torch.bfloat16,
         use_cpu=not on_gpu,
-        gradient_checkpointing=False,
+        gradient_checkpointing=settings.gradient_checkpointing,
         dataloader_num_workers=workers,
         disable_tqdm=True,
     )
@@ -306,6 +334,7 @@ def sft_trainer(
         data_collator=Collator(processor),
         callbacks=list(callbacks),
         optimizers=(optimiser, None),
+        peft_config=adapter(settings.lora_rank),
     )
     return _without_printing(trainer)
 
@@ -337,6 +366,20 @@ class GRPOSettings:
     diversity_bonus: float = 0.2
     save_steps: int = 0
     seed: int = 0
+    lora_rank: int = 0
+    gradient_checkpointing: bool = False
+    completions_per_pass: int = 0  # of one update, that many go through the model at once; 0: all
+
+    def passes(self) -> int:
+        """How many passes make up one update. Raises ValueError where they are not all of one size."""
+        completions = self.prompts_per_step * self.group_size
+        size = self.completions_per_pass or completions
+        if completions % size:
+            raise ValueError(
+                f"completions_per_pass is {size}, which does not divide the {completions} completions of an update; "
+                "take a divisor"
+            )
+        return completions // size
 
 
 def tokens_written(rows: Sequence[Mapping[str, float]], settings: GRPOSettings) -> int:
@@ -458,9 +501,10 @@ def grpo_trainer(
         lr_scheduler_type="constant_with_warmup",  # released: constant after warm-up
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
-        per_device_train_batch_size=settings.prompts_per_step * settings.group_size,
+        per_device_train_batch_size=settings.prompts_per_step * settings.group_size // settings.passes(),
+        gradient_accumulation_steps=settings.passes(),
         num_generations=settings.group_size,
-        steps_per_generation=settings.steps_per_generation,
+        steps_per_generation=settings.steps_per_generation * settings.passes(),  # TRL counts passes
         max_completion_length=settings.max_completion_length,
         max_tool_calling_iterations=zoom.looks if mode == "zoom" else None,
         temperature=settings.temperature,
@@ -483,7 +527,7 @@ def grpo_trainer(
         report_to="none",
         bf16=on_gpu and policy.model.dtype == torch.bfloat16,
         use_cpu=not on_gpu,
-        gradient_checkpointing=False,
+        gradient_checkpointing=settings.gradient_checkpointing,
         disable_tqdm=True,
     )
     rows = grpo_rows(examples, views, mode, policy.dialect)
@@ -496,6 +540,7 @@ def grpo_trainer(
         train_dataset=rows,
         environment_factory=zoom_environment(views, zoom) if mode == "zoom" else None,
         callbacks=list(callbacks),
+        peft_config=adapter(settings.lora_rank),
     )
     return _without_printing(trainer)
 
@@ -525,9 +570,9 @@ def check_setup(policy: LocalPolicy, args: GRPOConfig, rows: Dataset) -> None:
     if "endgeneration" not in processor.chat_template:
         raise ValueError("the chat template is not the kit's: load the processor with processors.load_processor")
     name = policy.model.config._name_or_path
-    if args.beta > 0 and not (name and Path(name).is_dir()):
+    if args.beta > 0 and not (name and (Path(name).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", name))):
         raise ValueError(
-            "beta > 0 reloads the reference from a folder: save the model and load it with policy.load_policy"
+            "beta > 0 reloads the reference from a folder (or the hub): save the model, load it with policy.load_policy"
         )
     pictures = rows.with_format("arrow")["images"]  # as Arrow: nothing is decoded to be counted
     empty = [row for row, found in enumerate(pictures) if not (found.is_valid and len(found))]
