@@ -122,7 +122,9 @@ def resume_point(out_dir: str | Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load_to_train(start: str | Path, out_dir: str | Path) -> tuple[LocalPolicy, Path | None]:
+def load_to_train(
+    start: str | Path, out_dir: str | Path, *, max_pixels: int | None = None
+) -> tuple[LocalPolicy, Path | None]:
     """The policy to train, and the checkpoint to go on from (for `train`), if there is one in `out_dir`.
 
     Without one that is the policy of the folder or hub id `start`. With one, the weights are read here: transformers
@@ -132,7 +134,7 @@ def load_to_train(start: str | Path, out_dir: str | Path) -> tuple[LocalPolicy, 
     """
     checkpoint = resume_point(out_dir)
     adapter = checkpoint is not None and (checkpoint / "adapter_config.json").exists()
-    policy = load_policy(start if adapter or checkpoint is None else checkpoint)
+    policy = load_policy(start if adapter or checkpoint is None else checkpoint, max_pixels=max_pixels)
     policy.model.config._name_or_path = str(start)
     if "endgeneration" not in policy.processor.chat_template:
         # A real model's own template does not say which tokens it wrote; ours is Qwen's form, and does.
