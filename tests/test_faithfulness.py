@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from transformers import PretrainedConfig
 
+from vigorl_lib import prompts
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.faithfulness import (
     another_thing,
@@ -120,7 +122,9 @@ def test_a_photograph_has_no_truth(measure):
 
 
 def test_with_other_crops_only_the_crops_change():
-    model = SimpleNamespace(eval=lambda: "the model")
+    config = PretrainedConfig(vigorl_dialect="nano")
+    model = SimpleNamespace(config=config)
+    model.eval = lambda: model
     policy = SimpleNamespace(
         model=model, processor=SimpleNamespace(tokenizer=None), batch_size=3, view_of=lambda _: VIEW
     )
@@ -134,7 +138,7 @@ def test_with_other_crops_only_the_crops_change():
     view = other.view_of(EXAMPLE)
     assert view.crop((10, 10), Zoom(looks=5)).size == (4, 4)
     assert asked == [("e", (10, 10), 5)]
-    assert (other.model, other.batch_size) == ("the model", 3)
+    assert (other.model, other.batch_size) == (model, 3)
     assert (view.image, view.original, view.frame) == (VIEW.image, VIEW.original, VIEW.frame)
 
 
@@ -178,6 +182,9 @@ class Parrot:
 
     def view_of(self, example):
         return VIEW
+
+    def conversation(self, example, image, mode):
+        return prompts.conversation(example, image, mode)
 
     def complete(self, talks, *, prefixes, **_):
         self.prefixes = list(prefixes)

@@ -79,13 +79,13 @@ def with_other_crops(policy: LocalPolicy, cut: Callable[[Example, tuple[int, int
 
     def view_of(example: Example) -> View:
         view = policy.view_of(example)
-        return _OtherView(view.original, view.image, functools.partial(cut, example))
+        return _OtherView(view.original, view.image, view.points, cut=functools.partial(cut, example))
 
     other.view_of = view_of
     return other
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _OtherView(View):
     cut: Callable[[tuple[int, int], Zoom], Image.Image]
 
