@@ -7,8 +7,9 @@ stays as it is. Boxes of more than 80 % of the window or less than 8 pixels get 
 that nobody sees).
 
 Whatever an agent asks for is either done or a reason why not, as text; only a browser that died raises (`Crashed`).
-Pages are hostile, and so are agents: but for `live`, nothing outside the given origins is ever contacted, whether an
-address is typed, linked, embedded or redirected to. A live site needs the net; then nothing holds an agent back from it.
+Pages are hostile, and so are agents: but for `live`, nothing outside the given origins is contacted, whether an address
+is typed, linked or embedded, and where one of the origins redirects, nothing outside 127.0.0.1. A live site needs the
+net; nothing holds an agent back then.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ ARGUMENTS = (
     "--disable-component-update", "--disable-sync", "--disable-default-apps", "--no-pings",
 )  # fmt: skip
 ONLY_LOOPBACK = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+# A page notes that it is being left: a click is answered before the request for the next page is on its way.
+NOTE_LEAVING = """navigation.addEventListener("navigate", (event) => {
+  if (!event.destination.sameDocument && event.downloadRequest === null) window.vigorlLeaving = true; });"""
+LEAVING = "() => new Promise((resolve) => setTimeout(() => resolve(window.vigorlLeaving === true), 20))"
 SCRIPT = Path(__file__).with_name("marks.js").read_text(encoding="utf-8")
 
 
@@ -100,7 +105,7 @@ async def launch(playwright: Playwright, *, live: bool = False) -> Browser:
     try:
         return await playwright.chromium.launch(executable_path=find_chromium(), args=arguments)
     except Error as error:
-        if "Executable doesn't exist" not in error.message:
+        if "executable doesn't exist" not in error.message.lower():
             raise
         remedy = "apt-get install chromium, or python -m playwright install chromium"
         raise FileNotFoundError(f"no Chromium found; install one: {remedy}") from error
@@ -116,13 +121,15 @@ async def open_environment(
     storage_state: str | None = None,
     viewport: tuple[int, int] = VIEWPORT,
     timeout: float = 10.0,
+    pause: float = 0.0,
     live: bool = False,
 ) -> AsyncIterator[Environment]:
     """A fresh browser context with one tab per start address, the first in front.
 
     `origins` (as `http://127.0.0.1:8000`) are the only ones that may be visited, unless `live`. `cookie` is a name and
     a value for all of them; `storage_state` is a file of Playwright's, such as VisualWebArena's log-ins. `timeout` is
-    in seconds, of each step. Raises ValueError for a start address outside the origins, Crashed where it does not open.
+    in seconds, of each step; `pause` is how long to wait after each (officially 2.5: live pages go on changing after
+    they have loaded). Raises ValueError for a start address outside the origins, Crashed where it does not open.
     """
     width, height = viewport
     try:
@@ -135,7 +142,8 @@ async def open_environment(
     except Error as error:
         raise Crashed(f"no new window: {_reason(error)}") from error
     try:
-        environment = Environment(context, tuple(origins), viewport, timeout, live)
+        environment = Environment(context, tuple(origins), viewport, timeout, pause, live)
+        await context.add_init_script(NOTE_LEAVING)
         if not live:
             await context.route(_outside(origins), lambda route: route.abort("blockedbyclient"))
         if cookie:
@@ -157,11 +165,20 @@ class Environment:
     page: Page
 
     def __init__(
-        self, context: BrowserContext, origins: tuple[str, ...], viewport: tuple[int, int], timeout: float, live: bool
+        self,
+        context: BrowserContext,
+        origins: tuple[str, ...],
+        viewport: tuple[int, int],
+        timeout: float,
+        pause: float,
+        live: bool,
     ) -> None:
-        self.context, self.origins, self.viewport, self.timeout, self.live = context, origins, viewport, timeout, live
+        self.context, self.origins, self.viewport = context, origins, viewport
+        self.timeout, self.pause, self.live = timeout, pause, live
         self._marks: dict[int, Mark] = {}
         self._loading: set[Request] = set()
+        self._begun = 0
+        self._known: set[Page] = set()
         self._dead: set[Page] = set()
         context.set_default_timeout(timeout * 1000)
         context.on("request", self._begins)
@@ -173,13 +190,19 @@ class Environment:
 
     async def observe(self) -> Observation:
         """What is to be seen now; the ids of the next action are the ones of this look. Raises Crashed."""
-        try:
-            async with asyncio.timeout(3 * self.timeout):
-                found = await self.page.evaluate(SCRIPT, MAX_MARKS)
-                shot = await self.page.screenshot(caret="hide")
-                tabs = tuple([(await page.title())[:80] for page in self.context.pages])
-        except (Error, TimeoutError) as error:
-            raise Crashed(f"the page cannot be looked at: {_reason(error)}") from error
+        for attempt in range(3):
+            try:
+                async with asyncio.timeout(3 * self.timeout):
+                    await self._follow()
+                    found = await self.page.evaluate(SCRIPT, MAX_MARKS)
+                    shot = await self.page.screenshot(caret="hide")
+                    tabs = tuple([(await page.title())[:80] for page in self.context.pages])
+                    break
+            except (Error, TimeoutError) as error:
+                # A page that changed meanwhile gets another look.
+                if attempt == 2 or isinstance(error, TimeoutError) or self.page in self._dead:
+                    raise Crashed(f"the page cannot be looked at: {_reason(error)}") from error
+                await asyncio.sleep(0.2)
         marks, lines = self._numbered(found)
         self._marks = {mark.id: mark for mark in marks}
         image = Image.open(io.BytesIO(shot)).convert("RGB")
@@ -209,11 +232,12 @@ class Environment:
 
     async def act(self, action: Action) -> str | None:
         """Carry it out and wait for what it loads. The reason where it could not be done, else None. Raises Crashed."""
-        tabs = len(self.context.pages)
+        begun = self._begun
         try:
             async with asyncio.timeout(3 * self.timeout):
                 reason = await self._do(action)
-                reason = await self._settled() or reason
+                reason = await self._settled(begun) or reason
+                await self._follow()
         except TimeoutError:
             reason = f"it took more than {3 * self.timeout:g} seconds"
         except Error as error:
@@ -223,10 +247,6 @@ class Environment:
             raise Crashed("the browser is gone")
         if self.page in self._dead:
             raise Crashed("the page's process is gone")
-        if not self.context.pages:
-            await self.context.new_page()
-        if self.page.is_closed() or len(self.context.pages) > tabs:  # a tab that opens comes to the front
-            await self.focus(len(self.context.pages) - 1)
         return reason
 
     async def _do(self, action: Action) -> str | None:
@@ -319,27 +339,59 @@ class Environment:
 
     async def focus(self, tab: int) -> None:
         """Bring a tab (from 0) to the front."""
-        self.page = self.context.pages[tab]
+        self.page, self._known = self.context.pages[tab], set(self.context.pages)
         await self.page.bring_to_front()
 
-    async def _settled(self) -> str | None:
-        """Wait until nothing that the action set off is loading; the reason where that takes too long."""
+    async def _settled(self, begun: int) -> str | None:
+        """Wait until what the action set off has loaded; the reason where that takes too long.
+
+        `begun` is how many pages had been asked for before the action.
+        """
         if self.page.is_closed():
             return None
-        # A round trip through the page: an event that it was handling has by then asked for its new page.
-        with contextlib.suppress(Error):
-            await self.page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 20))")
         until = asyncio.get_running_loop().time() + self.timeout
-        while self._loading:
+        leaving = await self._leaving(begun)
+        while self._loading or (leaving and self._begun == begun):
             if asyncio.get_running_loop().time() > until:
-                self._loading.clear()
-                return f"the page did not load within {self.timeout:g} seconds"
+                return await self._stop_loading()
             await asyncio.sleep(0.01)
         await self.page.wait_for_load_state("load")
+        if self.pause:
+            await asyncio.sleep(self.pause)
         return None
+
+    async def _leaving(self, begun: int) -> bool:
+        """Whether the page is on its way to another. It says so itself, but not once it is."""
+        says = asyncio.ensure_future(self.page.evaluate(LEAVING))
+        while self._begun == begun and not says.done():
+            await asyncio.wait([says], timeout=0.01)
+        if self._begun > begun:
+            says.cancel()
+            await asyncio.wait([says])
+            return True
+        try:
+            return says.result()
+        except Error:
+            return not self.page.is_closed()  # it was left while it was asked
+
+    async def _stop_loading(self) -> str:
+        session = await self.context.new_cdp_session(self.page)
+        await session.send("Page.stopLoading")
+        await session.detach()
+        self._loading.clear()
+        return f"the page did not load within {self.timeout:g} seconds"
+
+    async def _follow(self) -> None:
+        """A tab that opened comes to the front; without any there is an empty one."""
+        if not self.context.pages:
+            await self.context.new_page()
+        if self.page.is_closed() or set(self.context.pages) - self._known:
+            await self.focus(len(self.context.pages) - 1)
+        self._known = set(self.context.pages)
 
     def _begins(self, request: Request) -> None:
         if request.is_navigation_request():
+            self._begun += 1
             self._loading.add(request)
 
     def _ends(self, request: Request) -> None:

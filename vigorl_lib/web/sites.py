@@ -408,7 +408,7 @@ PLACES: dict[str, Places] = {
 
 
 class Sites:
-    """The sites while they are served: `urls` (`http://127.0.0.1:PORT`, no slash at the end) by their names in a task."""
+    """The sites while they are served: `urls` (`http://127.0.0.1:PORT`, no last slash) by their names in a task."""
 
     def __init__(self, seed: int, urls: dict[str, str]) -> None:
         self.urls = urls
