@@ -383,6 +383,8 @@ class Environment:
 
     async def _follow(self) -> None:
         """A tab that opened comes to the front; without any there is an empty one."""
+        for page in self.context.pages[MAX_TABS:]:
+            await page.close()
         if not self.context.pages:
             await self.context.new_page()
         if self.page.is_closed() or set(self.context.pages) - self._known:
@@ -402,8 +404,6 @@ class Environment:
 
     def _new_page(self, page: Page) -> None:
         page.on("crash", self._died)
-        if len(self.context.pages) > MAX_TABS:
-            self._closing = asyncio.ensure_future(page.close())  # kept: a task without a reference may vanish
 
 
 def draw_marks(image: Image.Image, marks: Sequence[Mark]) -> None:
