@@ -28,7 +28,7 @@ ROOMS = (
     ("rewards",),
     ("benchmarks",),
     ("nano",),
-    ("prompts", "traces", "answers", "grounding", "stats", "images", "processors"),
+    ("prompts", "traces", "answers", "grounding", "stats", "images", "pages", "processors"),
     ("runs", "records"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

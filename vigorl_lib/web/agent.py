@@ -1,9 +1,9 @@
 """Episodes of a web agent: look, ask the policy, act, until it stops; then judge what it did, and keep all of it.
 
-As in VisualWebArena's runner: at most 30 steps; an end after three replies in a row that are no action, or after the same
-action five times (in a row, or, of typing, in all). An action that cannot be done is a step with its reason, which the
-policy reads among its previous actions. Unlike there, a task that breaks (a browser that dies, an evaluation that raises)
-counts as failed, and is counted.
+As in VisualWebArena's runner: at most 30 steps; an end after three replies in a row that are no action, or after the
+same action five times (in a row, or, of typing, in all). An action that cannot be done is a step with its reason, which
+the policy reads among its previous actions. Unlike there, a task that breaks (a browser that dies, an evaluation that
+raises) counts as failed, and is counted.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from vigorl_lib.web.sites import COOKIE, Sites
 MAX_STEPS, MAX_UNPARSABLE, MAX_REPEATED = 30, 3, 5
 PROTOCOLS: tuple[Protocol, ...] = ("official", "clean")
 
-# (what is to be seen, the objective, the actions before, oldest first) -> the reply. It is called in threads, by as many
-# episodes at once as run side by side.
+# (what is to be seen, the objective, the actions before, oldest first) -> the reply. It is called in threads, by as
+# many episodes at once as run side by side.
 Policy = Callable[[Observation, str, Sequence[str]], str]
 
 
@@ -79,7 +79,7 @@ async def run_episode(
     judge: Judge | None = None,
     vqa: Vqa | None = None,
 ) -> Episode:
-    """One episode in an environment that was opened for the task; the trace goes to `folder/trace.jsonl`, as it happens.
+    """One episode in an environment that was opened for the task; its trace grows in `folder/trace.jsonl`.
 
     Raises `web.Crashed`, Playwright's errors and ValueError of the evaluation.
     """
@@ -133,9 +133,9 @@ async def run_tasks(
     """One episode per task, `contexts` at a time in one browser; the episodes in the tasks' order.
 
     With `sites` each episode has the world of `seed` for itself, and nothing else is contacted; without, give the
-    `origins` that may be visited, or `live`. What is finished is kept in `folder/episodes.jsonl` and not done again; each
-    episode's trace lies in a folder named after its task. Raises ValueError before any work where an evaluation needs a
-    judge or a model that is not given, or two tasks have one id.
+    `origins` that may be visited, or `live`. What is finished is kept in `folder/episodes.jsonl` and not done again;
+    each episode's trace lies in a folder named after its task. Raises ValueError before any work where an evaluation
+    needs a judge or a model that is not given, or two tasks have one id.
     """
     folder = Path(folder)
     if twice := [id for id, count in collections.Counter(task.id for task in tasks).items() if count > 1]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
-from playwright.async_api import Browser, BrowserContext, Error, Page, Playwright, Request
+from playwright.async_api import Browser, BrowserContext, Error, Frame, Page, Playwright, Request
 
 from vigorl_lib.nano.drawing import font, png
 from vigorl_lib.nano.webpages import COLOURS
@@ -177,13 +177,13 @@ class Environment:
         self.timeout, self.pause, self.live = timeout, pause, live
         self._marks: dict[int, Mark] = {}
         self._loading: set[Request] = set()
-        self._begun = 0
+        self._begun = self._arrived = 0  # pages asked for; pages that came, or failed to
         self._known: set[Page] = set()
         self._dead: set[Page] = set()
         context.set_default_timeout(timeout * 1000)
         context.on("request", self._begins)
         context.on("requestfinished", self._ends)
-        context.on("requestfailed", self._ends)
+        context.on("requestfailed", self._fails)
         context.on("page", self._new_page)
 
     # Looking
@@ -232,11 +232,11 @@ class Environment:
 
     async def act(self, action: Action) -> str | None:
         """Carry it out and wait for what it loads. The reason where it could not be done, else None. Raises Crashed."""
-        begun = self._begun
+        before = self._begun, self._arrived
         try:
             async with asyncio.timeout(3 * self.timeout):
                 reason = await self._do(action)
-                reason = await self._settled(begun) or reason
+                reason = await self._settled(*before) or reason
                 await self._follow()
         except TimeoutError:
             reason = f"it took more than {3 * self.timeout:g} seconds"
@@ -342,16 +342,19 @@ class Environment:
         self.page, self._known = self.context.pages[tab], set(self.context.pages)
         await self.page.bring_to_front()
 
-    async def _settled(self, begun: int) -> str | None:
+    async def _settled(self, begun: int, arrived: int) -> str | None:
         """Wait until what the action set off has loaded; the reason where that takes too long.
 
-        `begun` is how many pages had been asked for before the action.
+        `begun` and `arrived` are the counts before the action. A request may be over before its page is there, and a
+        redirect is two requests, so that waiting for requests alone would end too early.
         """
         if self.page.is_closed():
             return None
         until = asyncio.get_running_loop().time() + self.timeout
         leaving = await self._leaving(begun)
-        while self._loading or (leaving and self._begun == begun):
+        while self._loading or (leaving and self._arrived == arrived):
+            if self.page.is_closed():
+                return None
             if asyncio.get_running_loop().time() > until:
                 return await self._stop_loading()
             await asyncio.sleep(0.01)
@@ -399,11 +402,20 @@ class Environment:
     def _ends(self, request: Request) -> None:
         self._loading.discard(request)
 
+    def _fails(self, request: Request) -> None:
+        self._arrived += request.is_navigation_request()
+        self._loading.discard(request)
+
+    def _arrives(self, frame: Frame) -> None:
+        self._arrived += 1
+
     def _died(self, page: Page) -> None:
         self._dead.add(page)
 
     def _new_page(self, page: Page) -> None:
         page.on("crash", self._died)
+        page.on("framenavigated", self._arrives)
+        self._arrived += 1
 
 
 def draw_marks(image: Image.Image, marks: Sequence[Mark]) -> None:

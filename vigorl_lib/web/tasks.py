@@ -1,9 +1,9 @@
 """Tasks on the three sites in VisualWebArena's schema, each with the steps that solve it.
 
-A seed makes a world (`world.fill`) and its tasks; what they ask follows from the database, so that the answers are known.
-Easy: one or two steps on one page. Medium: several pages, or a form. Hard: a long form, several things at once, or a
-thing that only its picture tells from others. Save the rows as a file, and `evaluators.load_tasks` reads it like an
-official one.
+A seed makes a world (`world.fill`) and its tasks; what they ask follows from the database, so that the answers are
+known. Easy: one or two steps on one page. Medium: several pages, or a form. Hard: a long form, several things at once,
+or a thing that only its picture tells from others. Save the rows as a file, and `evaluators.load_tasks` reads it like
+an official one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STREETS = ("Mill Lane 4", "Harbour Road 17", "Station Street 9")
 TOPICS = ("A bench for the square", "Who has a spare key?", "Meeting on the first of May")
 ITEMS = (
     "[...document.querySelectorAll('.item')].map((row) => row.querySelector('.quantity').outerText + ' x ' + "
-    "row.querySelector('.name').outerText).join(', ')"
+    "row.querySelector('.name').outerText).sort().join(', ')"
 )
 
 
@@ -346,10 +346,10 @@ def _shop(database: sqlite3.Connection, rng: random.Random) -> Iterator[Solved]:
                  _write("Street", street), _write("City", city), _click("Place order"), _stop()]  # fmt: skip
         order = f"{home}/order/1"
         there = _shown(
-            (order, ITEMS, {"exact_match": f"{count} x {one['title']}, 1 x {two['title']}"}),
+            (order, ITEMS, {"exact_match": ", ".join(sorted((f"{count} x {one['title']}", f"1 x {two['title']}")))}),
             (order, _text("#address"), {"must_include": ["Blake", street, city]}),
         )
-        wanted = "Order {{count}} of the {{one}} and one {{two}} (in this order), for Blake, {{street}}, {{city}}."
+        wanted = "Order {{count}} of the {{one}} and one {{two}} for Blake, {{street}}, {{city}}."
         yield _task(site, "hard", wanted, values, there, steps)
     for row in _only(every, rng, "kind", "colour"):
         steps = [_write("Search the store", row["kind"], enter=True), _click(row["title"]), _click("Add to cart"),
