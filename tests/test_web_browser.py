@@ -55,7 +55,7 @@ class Pages(BaseHTTPRequestHandler):
     def do_GET(self):
         self.asked.append(self.path)
         if self.path == "/slow":
-            time.sleep(3)
+            time.sleep(8)
         if self.path == "/away":
             self.send_response(302)
             self.send_header("Location", self.server.elsewhere)
@@ -93,7 +93,7 @@ def test_marks_and_actions():
     async def run(origin):
         async with async_playwright() as playwright:
             browser = await web.launch(playwright)
-            async with web.open_environment(browser, [origin + "/"], [origin], viewport=VIEWPORT, timeout=1.0) as env:
+            async with web.open_environment(browser, [origin + "/"], [origin], viewport=VIEWPORT, timeout=3.0) as env:
 
                 async def act(text, label=None):
                     seen = await env.observe()
@@ -164,7 +164,7 @@ def test_nothing_but_the_origins_is_contacted():
         server.elsewhere = "http://192.0.2.1/stolen"
         async with async_playwright() as playwright:
             browser = await web.launch(playwright)
-            async with web.open_environment(browser, [origin + "/"], [origin], viewport=VIEWPORT, timeout=1.0) as env:
+            async with web.open_environment(browser, [origin + "/"], [origin], viewport=VIEWPORT) as env:
                 outside = ["http://example.org/", "file:///etc/passwd", "javascript:fetch('/x')", "data:text/html,hi"]
                 for url in (other + "/", *outside, "view-source:" + origin, origin + ".example.org/", "\ud800"):
                     assert "not one of the sites" in await env.act(parse_action(f"goto [{url}]"))
@@ -178,20 +178,25 @@ def test_nothing_but_the_origins_is_contacted():
                 async with web.open_environment(browser, [other], [origin]):
                     raise AssertionError("opened")
             await browser.close()
+            browser = await web.launch(playwright, live=True)
+            async with web.open_environment(browser, [origin + "/second"], [origin], live=True) as env:
+                assert await env.act(parse_action(f"goto [{other}/live]")) is None, "live means: anywhere"
+            await browser.close()
         assert "/leak" in server.RequestHandlerClass.asked
         return other_server.RequestHandlerClass.asked
 
     with pages() as (server, origin), pages() as (other_server, other):
         asked = asyncio.run(run(server, origin, other_server, other))
-    assert asked == [], "only the given origins, even on loopback"
+    assert [path for path in asked if path != "/favicon.ico"] == ["/live"], "only the given origins, even on loopback"
 
 
 def test_a_dead_page_or_browser_is_a_crash():
     async def run(origin):
         async with async_playwright() as playwright:
             browser = await web.launch(playwright)
-            async with web.open_environment(browser, [origin + "/"], [origin], viewport=VIEWPORT, timeout=0.5) as env:
+            async with web.open_environment(browser, [origin + "/"], [origin], viewport=VIEWPORT) as env:
                 seen = await env.observe()
+                env.timeout = 0.6
                 assert "more than" in await env.act(parse_action(f"click [{mark(seen, 'Hang').id}]"))
                 with pytest.raises(web.Crashed):
                     await env.observe()

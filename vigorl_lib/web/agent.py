@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, Error, async_playwright
+from playwright.async_api import Browser, async_playwright
 
 from vigorl_lib.records import append_line, read_lines
 from vigorl_lib.web import browser as web
@@ -133,9 +133,15 @@ async def run_tasks(
     """One episode per task, `contexts` at a time in one browser; the episodes in the tasks' order.
 
     With `sites` each episode has the world of `seed` for itself, and nothing else is contacted; without, give the
-    `origins` that may be visited, or `live`. What is finished is kept in `folder/episodes.jsonl` and not done again;
-    each episode's trace lies in a folder named after its task. Raises ValueError before any work where an evaluation
-    needs a judge or a model that is not given, or two tasks have one id.
+    `origins` that may be visited, or `live`. What is finished is kept in `folder/episodes.jsonl` and not done again
+    (delete a line to do it again); each episode's trace lies in a folder named after its task. Whatever an episode
+    raises, the policy's errors too, is its `error`, and its scores are 0.
+
+    `live` runs of the official tasks: `load_tasks` with the addresses of the sites, their log-ins where `storage_state`
+    says, `pause=2.5`, a `judge` and `vqa`; without these, leave out the tasks that `evaluators.check` refuses.
+
+    Raises ValueError before any work where an evaluation needs a judge or a model that is not given, or two tasks have
+    one id, and FileNotFoundError without a Chromium.
     """
     folder = Path(folder)
     if twice := [id for id, count in collections.Counter(task.id for task in tasks).items() if count > 1]:
@@ -173,19 +179,23 @@ async def run_tasks(
         async def work() -> None:
             while left:
                 task = left.popleft()
-                try:
-                    episode = await one(task)
-                except (web.Crashed, Error, ValueError) as error:
-                    scores = dict.fromkeys(PROTOCOLS, 0.0)
-                    message = f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
-                    episode = Episode(task.id, task.intent, "", scores, 0, "error", message)
-                done[task.id] = episode
-                append_line(folder / "episodes.jsonl", _plain(dataclasses.asdict(episode)))
+                (found,) = await asyncio.gather(one(task), return_exceptions=True)
+                if isinstance(found, BaseException) and not isinstance(found, Exception):
+                    raise found
+                done[task.id] = _broken(task, found) if isinstance(found, Exception) else found
+                append_line(folder / "episodes.jsonl", _plain(dataclasses.asdict(done[task.id])))
 
+        if left:
+            await browser()  # that there is none is no task's failure
         await asyncio.gather(*(work() for _ in range(contexts)))
         if running:
             await running[-1].close()
     return [done[task.id] for task in tasks]
+
+
+def _broken(task: Task, error: Exception) -> Episode:
+    message = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+    return Episode(task.id, task.intent, "", dict.fromkeys(PROTOCOLS, 0.0), 0, "error", message)
 
 
 def success_rate(episodes: Sequence[Episode], protocol: Protocol) -> float:

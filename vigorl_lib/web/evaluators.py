@@ -85,7 +85,8 @@ def load_tasks(path: str | Path, sites: Mapping[str, str]) -> list[Task]:
     """The tasks of an official JSON file (a list), with the sites' addresses (no `/` at the end) put in.
 
     `sites` maps `classifieds`, `reddit`, `shopping`, `wikipedia`, `homepage`, as far as the file names them, to
-    addresses. Raises ValueError naming file, task and key for what is missing or no task.
+    addresses. What a file says of logging in and of the place on earth is left to whoever opens the browser.
+    Raises ValueError naming file, task and key for what is missing or no task.
     """
     path = Path(path)
     text = path.read_text(encoding="utf-8")

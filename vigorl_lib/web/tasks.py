@@ -19,6 +19,7 @@ from typing import Any
 
 from vigorl_lib.runs import write_text_atomic
 from vigorl_lib.web import world
+from vigorl_lib.web.agent import Policy
 from vigorl_lib.web.browser import Observation
 
 EACH = 3  # tasks of every kind, where the world has so many
@@ -78,7 +79,7 @@ def save_tasks(path: str | Path, tasks: Sequence[Solved]) -> None:
     write_text_atomic(path, json.dumps([task.row for task in tasks], indent=2, ensure_ascii=False) + "\n")
 
 
-def scripted(steps: Sequence[Step]):
+def scripted(steps: Sequence[Step]) -> Policy:
     """A policy for `agent.run_episode` that carries the steps out: it looks for each mark, and scrolls down for it."""
     left = collections.deque(steps)
 
