@@ -45,7 +45,8 @@ ONLY_LOOPBACK = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 # A page notes that it is being left: a click is answered before the request for the next page is on its way.
 NOTE_LEAVING = """navigation.addEventListener("navigate", (event) => {
   if (!event.destination.sameDocument && event.downloadRequest === null) window.vigorlLeaving = true; });"""
-LEAVING = "() => new Promise((resolve) => setTimeout(() => resolve(window.vigorlLeaving === true), 20))"
+LEAVING = """() => new Promise((resolve) => setTimeout(() => {
+  resolve(window.vigorlLeaving === true); window.vigorlLeaving = false; }, 20))"""
 SCRIPT = Path(__file__).with_name("marks.js").read_text(encoding="utf-8")
 
 
@@ -301,10 +302,11 @@ class Environment:
         else:
             await self.page.mouse.click(x, y)
             if action.verb == "clear":
-                await self.page.keyboard.press("Control+A")
+                await self.page.keyboard.press("ControlOrMeta+A")
                 await self.page.keyboard.press("Backspace")
             else:  # after what is there already, as officially
-                await self.page.keyboard.press("Control+End")
+                await self.page.keyboard.press("ControlOrMeta+A")
+                await self.page.keyboard.press("ArrowRight")
                 await self.page.keyboard.insert_text(_plain(action.content))
                 if action.enter:
                     await self.page.keyboard.press("Enter")
