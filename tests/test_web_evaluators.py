@@ -160,6 +160,8 @@ def test_fuzzy_match_needs_a_judge():
             string_match(asks(fuzzy_match=["a"]), "c", protocol)
     with pytest.raises(ValueError, match="needs a judge"):
         check(asks(fuzzy_match=["a"]), None, None)
+    with pytest.raises(ValueError, match="shopping/7: helper shopping_get_latest_order_url is not known"):
+        check(html("", url="func:shopping_get_latest_order_url()", must_include=["B09"]), None, None)
     with pytest.raises(ValueError, match="magic is not known"):
         string_match(asks(magic="a"), "c", "official")
 
@@ -177,6 +179,8 @@ def test_a_condition_is_read():
         ("EXACT", "http://127.0.0.1:1/a", "http://127.0.0.1:1/a//", 0, 1),
         ("EXACT", "http://127.0.0.1:1/a?x=1&y=2", "http://127.0.0.1:1/a?y=2&x=1", 0, 1),
         ("EXACT", "http://127.0.0.1:1/a", "http://127.0.0.1:1/a#top", 0, 1),
+        ("EXACT", "http://127.0.0.1:1/a/#pay", "http://127.0.0.1:1/a/#pay", 1, 1),
+        ("EXACT", "http://127.0.0.1:1/a/#pay", "http://127.0.0.1:1/a/", 0, 0),
         ("EXACT", "http://127.0.0.1:1/a", "http://127.0.0.1:1/A", 0, 0),
         ("EXACT", "http://127.0.0.1:1/a |OR| http://127.0.0.1:1/b", "http://127.0.0.1:1/b", 1, 1),
         ("GOLD in PRED", "http://127.0.0.1:1/item/1", "http://127.0.0.1:1/item/12", 1, 0),
@@ -225,8 +229,10 @@ def test_pages():
                     assert await score(html("lambda:() => 0", must_exclude=["x"]), protocol) == 0
                     found = html("func:get_query_text(__page__, '#title')", exact_match=name)
                     assert await score(found, protocol) == 1
-                    with pytest.raises(ValueError, match="func:open.*get_query_text"):
+                    with pytest.raises(ValueError, match="helper open is not known"):
                         await score(html("func:open('/etc/passwd')", exact_match=""), protocol)
+                    with pytest.raises(ValueError, match="not known; use one of get_query_text"):
+                        await score(html("func:get_query_text(__page__, open('x'))", exact_match=""), protocol)
                     with pytest.raises(ValueError, match="begin it with document"):
                         await score(html("window.x", exact_match=""), protocol)
                     with pytest.raises(ValueError, match="magic"):

@@ -12,8 +12,8 @@ to the letter, `clean` what it should do. Where they differ:
 3. Pages that lack the element. Officially an error in a locator gives an empty text, so that `must_exclude` holds.
    `clean` fails the task.
 4. Addresses. Officially texts are compared, one `/` at the end apart, `localhost` read as 127.0.0.1; `GOLD in PRED`
-   finds `/item/1` in `/item/12`. `clean` ignores the fragment and the order of the query, and wants the piece to end
-   where a part of the address ends.
+   finds `/item/1` in `/item/12`. `clean` ignores the order of the query, and the fragment where the reference has
+   none, and wants the piece to end where a part of the address ends.
 5. `program_html` of an unachievable or fuzzy kind: officially all alternatives have to fit. `clean`: one of them.
 6. A page that is opened for a check is officially left open, and a later check sees it. `clean` uses a tab of its own.
 
@@ -133,8 +133,15 @@ def task_of(row: Mapping[str, Any]) -> Task:
 
 
 def check(task: Task, judge: Judge | None, vqa: Vqa | None) -> None:
-    """Raise ValueError, before any work, where the task's evaluation needs a judge or a model that is not given."""
+    """Raise ValueError, before any work, where the task's evaluation needs what is not there.
+
+    That is a judge or a model that is not given, or a helper that `HELPERS` lacks: those of the official shop ask its
+    administration.
+    """
     text = json.dumps(task.eval)
+    for name in re.findall(r'"func:\s*(\w+)', text):
+        if name not in HELPERS:
+            raise ValueError(f"task {task.id}: helper {name} is not known; leave the task out, or add it to HELPERS")
     if '"fuzzy_match"' in text and judge is None:
         raise ValueError(f"task {task.id}: fuzzy_match needs a judge; give one, or leave the task out")
     if any(query.get("eval_vqa") for query in task.eval.get("page_image_query") or []) and vqa is None:
@@ -302,17 +309,22 @@ def url_match(evaluation: Mapping[str, Any], url: str, protocol: Protocol) -> fl
         url, *references = (one.replace("localhost", "127.0.0.1").removesuffix("/") for one in (url, *references))
         return float(url in references if rule == "EXACT" else any(one in url for one in references))
     if rule == "EXACT":
-        return float(_parts(url) in [_parts(one) for one in references])
+        return float(any(_same(url, one) for one in references))
     here = url.replace("localhost", "127.0.0.1")
     pieces = [re.escape(one.replace("localhost", "127.0.0.1").removesuffix("/")) for one in references]
     return float(any(re.search(rf"{piece}(?![\w%-])", here) for piece in pieces))
 
 
-def _parts(url: str) -> tuple[str, str, list[tuple[str, str]]]:
-    """Host, path and query, whatever its order; the fragment does not count."""
-    found = urllib.parse.urlsplit(url.replace("localhost", "127.0.0.1"))
-    query = sorted(urllib.parse.parse_qsl(found.query, keep_blank_values=True))
-    return found.netloc.lower(), found.path.rstrip("/"), query
+def _same(url: str, reference: str) -> bool:
+    """Whether host, path and query are those of the reference, and the fragment, if it has one."""
+    here, there = (urllib.parse.urlsplit(one.replace("localhost", "127.0.0.1")) for one in (url, reference))
+    queries = [sorted(urllib.parse.parse_qsl(one.query, keep_blank_values=True)) for one in (here, there)]
+    return (
+        here.netloc.lower() == there.netloc.lower()
+        and here.path.rstrip("/") == there.path.rstrip("/")
+        and queries[0] == queries[1]
+        and there.fragment in ("", here.fragment)
+    )
 
 
 # Pages ------------------------------------------------------------------------------------------------
