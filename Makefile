@@ -77,7 +77,7 @@ $(READY): pyproject.toml constraints.txt
 	  "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(RUN) pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $$(grep '^torch==' constraints.txt)
-	$(RUN) pip install -c constraints.txt -e ".[train,serve,notebooks,dev]"
+	$(RUN) pip install -c constraints.txt -e ".[train,serve,web,notebooks,dev]"
 	@touch $@
 
 # A misspelt name would otherwise run nothing, or the plain pipeline under a wrong name.

@@ -28,7 +28,7 @@ ROOMS = (
     ("rewards",),
     ("benchmarks",),
     ("nano",),
-    ("prompts", "traces", "answers", "grounding", "stats", "images", "processors"),
+    ("prompts", "traces", "answers", "grounding", "stats", "images", "pages", "processors"),
     ("runs", "records"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
@@ -80,7 +80,7 @@ def test_torchvision_stays_out():
 
 def test_conda_gets_the_same_packages():
     environment = yaml.safe_load(read("environment.yml"))
-    assert environment["dependencies"][-1] == {"pip": ["-c constraints.txt", "-e .[train,serve,notebooks,dev]"]}
+    assert environment["dependencies"][-1] == {"pip": ["-c constraints.txt", "-e .[train,serve,web,notebooks,dev]"]}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_setup_takes_torch_first_and_alone_and_once(kit):
     make(kit, "setup", "TORCH_INDEX=somewhere")
     first, second = (kit / "setup").read_text().splitlines()
     assert re.fullmatch(r"-m pip install --index-url somewhere torch==[\d.]+", first)
-    assert second == "-m pip install -c constraints.txt -e .[train,serve,notebooks,dev]"
+    assert second == "-m pip install -c constraints.txt -e .[train,serve,web,notebooks,dev]"
     make(kit, "setup")
     assert len((kit / "setup").read_text().splitlines()) == 2
 

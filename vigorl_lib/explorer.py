@@ -1,18 +1,13 @@
 """A search tree as one HTML page that needs neither kernel nor network: click through what the search did.
 
-The page (`explorer.html` is its template) holds the tree as JSON inside a script element that no browser
-runs, and draws it with a script and a style whose hashes its content security policy names: nothing else in
-it can run or load anything. All text of the model goes through `textContent`.
+The page (`explorer.html` is its template, `pages.filled` fills it in) holds the tree as JSON and draws it with the one
+script that may run. All text of the model goes through `textContent`.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
-import json
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +16,7 @@ import matplotlib as mpl
 from vigorl_lib.figures import data_url, most_visited_path, tree_layout
 from vigorl_lib.grounding import Frame
 from vigorl_lib.images import open_image
+from vigorl_lib.pages import filled
 from vigorl_lib.search.mcts import SearchSettings, history, select, ucb
 from vigorl_lib.search.tree import Node, Tree, walk
 
@@ -74,15 +70,7 @@ def tree_html(
         "nodes": nodes,
         "states": [[_state(state[path], settings) if path in state else None for path in numbers] for state in states],
     }
-    template = TEMPLATE.read_text(encoding="utf-8")
-    parts = {
-        "policy": _policy(template),
-        "title": html.escape(f"Search tree {tree.id}"),
-        "data": _embed(data),
-    }
-    # One pass: what was filled in is not looked at again.
-    page = re.sub(r"\{\{(policy|title|data)\}\}", lambda match: parts[match[1]], template)
-    return page.encode("utf-8", "replace").decode()
+    return filled(TEMPLATE.read_text(encoding="utf-8"), f"Search tree {tree.id}", data)
 
 
 def show(page: str, height: int = 760) -> HTML:
@@ -156,21 +144,3 @@ def _shade(value: float) -> str:
 def _formula(settings: SearchSettings) -> str:
     inside = "ln(N + 1) / (n + 1)" if settings.ucb == "released" else "ln N / n"
     return f"value + {settings.exploration:g} · √({inside})"
-
-
-def _policy(template: str) -> str:
-    """The content security policy: only the template's own script and style, only images inside the page."""
-    script, style = (
-        base64.b64encode(hashlib.sha256(re.search(pattern, template, re.DOTALL)[1].encode()).digest()).decode()
-        for pattern in (r"<script>(.*?)</script>", r"<style>(.*?)</style>")
-    )
-    return (
-        f"default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _embed(data: dict[str, Any]) -> str:
-    """JSON that can not end the script element that it stands in: `</script>` and `<!--` have no `<` left."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

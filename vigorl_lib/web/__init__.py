@@ -1,0 +1,1 @@
+"""Three small sites, and agents that work on them in a real browser as in VisualWebArena."""

@@ -1,0 +1,238 @@
+"""Episodes of a web agent: look, ask the policy, act, until it stops; then judge what it did, and keep all of it.
+
+As in VisualWebArena's runner: at most 30 steps; an end after three replies in a row that are no action, or after the
+same action five times (in a row, or, of typing, in all). An action that cannot be done is a step with its reason, which
+the policy reads among its previous actions. Unlike there, a task that breaks (a browser that dies, an evaluation that
+raises) counts as failed, and is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import itertools
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser, async_playwright
+
+from vigorl_lib.records import append_line, read_lines
+from vigorl_lib.web import browser as web
+from vigorl_lib.web.actions import Action, reply_action
+from vigorl_lib.web.browser import Observation
+from vigorl_lib.web.evaluators import Judge, Protocol, Task, Vqa, check, evaluate
+from vigorl_lib.web.sites import COOKIE, Sites
+
+MAX_STEPS, MAX_UNPARSABLE, MAX_REPEATED = 30, 3, 5
+PROTOCOLS: tuple[Protocol, ...] = ("official", "clean")
+
+# (what is to be seen, the objective, the actions before, oldest first) -> the reply. It is called in threads, by as
+# many episodes at once as run side by side.
+Policy = Callable[[Observation, str, Sequence[str]], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One step: what was seen, what the policy wrote, which action that is ("" for none), and why it could not be done.
+
+    `screenshot` is the file's name, beside the trace; `marks` are lines `[id] [TAG] [text]`.
+    """
+
+    step: int
+    url: str
+    title: str
+    screenshot: str
+    marks: str
+    reply: str
+    action: str
+    reason: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """How a task went.
+
+    scores  by protocol; 0 where the episode broke
+    end     `stopped`, `max_steps`, `unparsable`, `repeated` or `error`
+    error   why the episode broke, "" where it did not
+    """
+
+    id: str
+    intent: str
+    answer: str
+    scores: dict[str, float]
+    steps: int
+    end: str
+    error: str
+
+
+async def run_episode(
+    environment: web.Environment,
+    task: Task,
+    policy: Policy,
+    folder: Path,
+    *,
+    judge: Judge | None = None,
+    vqa: Vqa | None = None,
+) -> Episode:
+    """One episode in an environment that was opened for the task; its trace grows in `folder/trace.jsonl`.
+
+    Raises `web.Crashed`, Playwright's errors and ValueError of the evaluation.
+    """
+    actions: list[Action | None] = []
+    previous: list[str] = []
+    answer, end = "", "max_steps"
+    folder.mkdir(parents=True, exist_ok=True)
+    trace = folder / "trace.jsonl"
+    trace.unlink(missing_ok=True)
+    for step in range(MAX_STEPS):
+        seen = await environment.observe()
+        screenshot = f"step{step:02d}.png"
+        (folder / screenshot).write_bytes(seen.screenshot)
+        reply = await asyncio.to_thread(policy, seen, task.intent, tuple(previous))
+        action = reply_action(reply)
+        reason = "this is no action" if action is None else await environment.act(action)
+        actions.append(action)
+        turn = Turn(step, seen.url, seen.title, screenshot, seen.text, reply, str(action or ""), reason)
+        append_line(trace, _plain(dataclasses.asdict(turn)))
+        said = _described(action, seen) if action else reply.strip()[:100]
+        previous.append(said if reason is None else f"{said} ({reason})")
+        if action is not None and action.verb == "stop":
+            answer, end = action.content, "stopped"
+            break
+        if early := _early_end(actions):
+            end = early
+            break
+    scores = {
+        protocol: await evaluate(task, answer, environment.page, protocol, judge=judge, vqa=vqa)
+        for protocol in reversed(PROTOCOLS)  # clean first: the official one leaves other pages open
+    }
+    return Episode(task.id, task.intent, answer, scores, len(actions), end, "")
+
+
+async def run_tasks(
+    tasks: Sequence[Task],
+    policy_of: Callable[[Task], Policy],
+    folder: str | Path,
+    *,
+    sites: Sites | None = None,
+    origins: Sequence[str] = (),
+    seed: int = 0,
+    contexts: int = 8,
+    viewport: tuple[int, int] = web.VIEWPORT,
+    timeout: float = 10.0,
+    pause: float = 0.0,
+    live: bool = False,
+    judge: Judge | None = None,
+    vqa: Vqa | None = None,
+) -> list[Episode]:
+    """One episode per task, `contexts` at a time in one browser; the episodes in the tasks' order.
+
+    With `sites` each episode has the world of `seed` for itself, and nothing else is contacted; without, give the
+    `origins` that may be visited, or `live`. What is finished is kept in `folder/episodes.jsonl` and not done again
+    (delete a line to do it again); each episode's trace lies in a folder named after its task. Whatever an episode
+    raises, the policy's errors too, is its `error`, and its scores are 0.
+
+    `live` runs of the official tasks: `load_tasks` with the addresses of the sites, their log-ins where `storage_state`
+    says, `pause=2.5`, a `judge` and `vqa`; without these, leave out the tasks that `evaluators.check` refuses.
+
+    Raises ValueError before any work where an evaluation needs a judge or a model that is not given, or two tasks have
+    one id, and FileNotFoundError without a Chromium.
+    """
+    folder = Path(folder)
+    if twice := [id for id, count in collections.Counter(task.id for task in tasks).items() if count > 1]:
+        raise ValueError(f"task {twice[0]}: there are several of this id; run their files in folders of their own")
+    for task in tasks:
+        check(task, judge, vqa)
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {line["id"]: Episode(**line) for line in read_lines(folder / "episodes.jsonl")}
+    left = collections.deque(task for task in tasks if task.id not in done)
+    allowed = tuple(sites.urls.values()) if sites else tuple(origins)
+
+    async with async_playwright() as playwright:
+        starting = asyncio.Lock()
+        running: list[Browser] = []
+
+        async def browser() -> Browser:
+            """The browser that is shared; another one after it died."""
+            async with starting:
+                if not running or not running[-1].is_connected():
+                    running.append(await web.launch(playwright, live=live))
+                return running[-1]
+
+        async def one(task: Task) -> Episode:
+            cookie = None
+            if sites:
+                cookie = COOKIE, secrets.token_hex(16)
+                sites.reset(cookie[1], seed)
+            async with web.open_environment(
+                await browser(), task.start_urls, allowed, cookie=cookie, storage_state=task.storage_state,
+                viewport=viewport, timeout=timeout, pause=pause, live=live,
+            ) as environment:  # fmt: skip
+                place = folder / task.id.replace("/", "_")
+                return await run_episode(environment, task, policy_of(task), place, judge=judge, vqa=vqa)
+
+        async def work() -> None:
+            while left:
+                task = left.popleft()
+                (found,) = await asyncio.gather(one(task), return_exceptions=True)
+                if isinstance(found, BaseException) and not isinstance(found, Exception):
+                    raise found
+                done[task.id] = _broken(task, found) if isinstance(found, Exception) else found
+                append_line(folder / "episodes.jsonl", _plain(dataclasses.asdict(done[task.id])))
+
+        if left:
+            await browser()  # that there is none is no task's failure
+        await asyncio.gather(*(work() for _ in range(contexts)))
+        if running:
+            await running[-1].close()
+    return [done[task.id] for task in tasks]
+
+
+def _broken(task: Task, error: Exception) -> Episode:
+    message = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+    return Episode(task.id, task.intent, "", dict.fromkeys(PROTOCOLS, 0.0), 0, "error", message)
+
+
+def success_rate(episodes: Sequence[Episode], protocol: Protocol) -> float:
+    """The mean score over all episodes, broken ones among them. Raises ValueError without any."""
+    if not episodes:
+        raise ValueError("no episodes: run some tasks first")
+    return sum(episode.scores[protocol] for episode in episodes) / len(episodes)
+
+
+def read_trace(folder: str | Path) -> list[Turn]:
+    """The turns of an episode's folder. Raises FileNotFoundError without a trace."""
+    path = Path(folder) / "trace.jsonl"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no trace; run the task first")
+    return [Turn(**line) for line in read_lines(path)]
+
+
+def _early_end(actions: Sequence[Action | None]) -> str | None:
+    """Why an episode ends before its time, as in the official runner."""
+    last = actions[-1]
+    if len(actions) >= MAX_UNPARSABLE and all(action is None for action in actions[-MAX_UNPARSABLE:]):
+        return "unparsable"
+    if last is None:
+        return None
+    row = len(list(itertools.takewhile(lambda action: action == last, reversed(actions))))
+    return "repeated" if (actions.count(last) if last.verb == "type" else row) >= MAX_REPEATED else None
+
+
+def _described(action: Action, seen: Observation) -> str:
+    """The action as ViGoRL's prompts list it: `click [A] [] [Home]`, the element by its tag and text."""
+    mark = next((mark for mark in seen.marks if mark.id == action.element), None)
+    if mark is None or action.verb == "tab_focus":
+        return str(action)
+    content = f" [{action.content}]" if action.verb == "type" else ""
+    return f"{action.verb} [{mark.tag}] [{mark.text or mark.label}]{content}"
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """Without halves of characters, which no file takes."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
