@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,12 +14,14 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from vigorl_lib import study
 from vigorl_lib.images import fit_image
 from vigorl_lib.records import Example, Prediction
 from vigorl_lib.study import Item, Rating
 from vigorl_lib.views import View
+from vigorl_lib.web import browser
 
 ITEMS = [Item(f"q{k}/0", f"step {k} {study.SHOWN}.", b"") for k in range(6)]
 
@@ -117,14 +117,6 @@ study.form(items, "ratings.jsonl", "ada")
 """
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def browser_of(playwright):
-    words = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    return playwright.chromium.launch(executable_path=CHROMIUM, args=words)
-
-
 @pytest.fixture
 def lab(tmp_path):
     """A notebook with the form, and the address of a JupyterLab that serves it."""
@@ -157,13 +149,12 @@ def lab(tmp_path):
         server.wait()
 
 
-@pytest.mark.skipif(not CHROMIUM or not importlib.util.find_spec("playwright"), reason="needs Chromium and Playwright")
+@pytest.mark.skipif(not browser.find_chromium(), reason="needs Chromium")
 def test_the_form_is_filled_in_by_clicking(lab):
-    from playwright.sync_api import sync_playwright
-
     folder, url = lab
-    with sync_playwright() as playwright, browser_of(playwright) as browser:
-        page = browser.new_page()
+    with sync_playwright() as playwright:
+        path, words = browser.find_chromium(), browser.ARGUMENTS
+        page = playwright.chromium.launch(executable_path=path, args=words).new_page()
         page.set_default_timeout(60_000)
         page.goto(url)
         page.locator(".jp-Spinner").first.wait_for(state="hidden")

@@ -19,7 +19,7 @@ from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.nano import lessons, twins, world
 from vigorl_lib.nano import model as nano
 from vigorl_lib.policy import LocalPolicy, load_policy, save_policy
-from vigorl_lib.processors import load_processor
+from vigorl_lib.processors import kit_template, load_processor
 from vigorl_lib.traces import render_answer, render_call, render_single
 from vigorl_lib.training import GRPOSettings, SFTSettings
 from vigorl_lib.views import View, Zoom
@@ -542,7 +542,7 @@ def test_a_real_model_s_template_gives_way_to_the_kit_s_for_training(make, tmp_p
     policy.processor.chat_template = "{% for m in messages %}{{ m.role }}{% endfor %}"
     folder = save_policy(policy, tmp_path / "real")
     trained, _ = training.load_to_train(folder, tmp_path / "trainer")
-    assert trained.processor.chat_template == training.kit_template()
+    assert trained.processor.chat_template == kit_template()
 
 
 def test_the_eyes_learn_where_they_are_not_frozen(make, tmp_path):

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, StaticLayer
 
-from vigorl_lib import grounding, images, prompts, traces
+from vigorl_lib import grounding, prompts, traces, views
 from vigorl_lib.processors import load_processor, save_processor
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example, Prediction, Proposal, Refused, StepRequest
@@ -93,8 +93,7 @@ class LocalPolicy:
 
     def view_of(self, example: Example) -> View:
         """The example's picture as the model sees it. Raises what `images.open_image` raises."""
-        original = images.picture_of(example)
-        return View(original, images.fit_image(original, **self._limits()), self.dialect.points)
+        return views.view_of(example, self._limits(), self.dialect.points)
 
     def conversation(self, example: Example, image: Image.Image, mode: Mode) -> Messages:
         """What the model is asked about an example, in its own dialect."""
@@ -102,12 +101,7 @@ class LocalPolicy:
 
     def frame_of(self, example: Example) -> grounding.Frame | None:
         """The frame in which the policy writes the place that an example asks for; None if it asks for none."""
-        if example.size is None:
-            return None
-        original = grounding.Frame.original(*example.size)
-        if self.dialect.points == "relative":
-            return grounding.Frame.relative(original)
-        return grounding.Frame.resized(original, *images.fit_size(*example.size, **self._limits()))
+        return views.frame_of(example, self._limits(), self.dialect.points)
 
     def _limits(self) -> dict[str, int]:
         settings = self.processor.image_processor

@@ -7,6 +7,7 @@ imports it. Where torchvision is absent the classes below leave that half out.
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ class ImageProcessor(Qwen2VLImageProcessorPil):
 
 
 ImageProcessor.__name__ = ImageProcessor.__qualname__ = Qwen2VLImageProcessorPil.__name__  # what a saved config says
+
+
+def kit_template() -> str:
+    """The kit's chat template: Qwen's form, with marks around what the assistant writes."""
+    return resources.files("vigorl_lib").joinpath("chat_template.jinja").read_text(encoding="utf-8")
 
 
 def processor_class(family: str) -> type[ProcessorMixin]:

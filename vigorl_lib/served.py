@@ -17,7 +17,7 @@ import httpx
 import openai
 from openai.types.chat import ChatCompletion
 
-from vigorl_lib import images, prompts, traces
+from vigorl_lib import prompts, traces, views
 from vigorl_lib.grounding import Frame
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.records import Example, Proposal, Refused, StepRequest
@@ -103,15 +103,11 @@ class ServedPolicy:
 
     def view_of(self, example: Example) -> View:
         """The example's picture as it is sent. Raises what `images.open_image` raises."""
-        original = images.picture_of(example)
-        return View(original, images.fit_image(original, **dataclasses.asdict(self.sizes)))
+        return views.view_of(example, dataclasses.asdict(self.sizes))
 
     def frame_of(self, example: Example) -> Frame | None:
         """The frame in which the model writes the place that an example asks for; None if it asks for none."""
-        if example.size is None:
-            return None
-        original = Frame.original(*example.size)
-        return Frame.resized(original, *images.fit_size(*example.size, **dataclasses.asdict(self.sizes)))
+        return views.frame_of(example, dataclasses.asdict(self.sizes))
 
     async def ask(self, request: StepRequest) -> Proposal:
         """The next step of a chain, or its answer; a reply that is neither is a proposal of nothing."""

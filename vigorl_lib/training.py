@@ -13,7 +13,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from vigorl_lib import prompts, rewards
 from vigorl_lib.policy import LocalPolicy, load_policy
+from vigorl_lib.processors import kit_template
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example
 from vigorl_lib.traces import TOOL_NAME, parse_turn
@@ -273,11 +273,6 @@ def adapter(rank: int) -> LoraConfig | None:
     if not rank:
         return None
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=r".*(visual|lm_head).*")
-
-
-def kit_template() -> str:
-    """The kit's chat template: Qwen's form, with marks around what the assistant writes."""
-    return resources.files("vigorl_lib").joinpath("chat_template.jinja").read_text(encoding="utf-8")
 
 
 def freeze_vision(model: PreTrainedModel) -> None:

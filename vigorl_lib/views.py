@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from PIL import Image
 
 from vigorl_lib import grounding, images, traces
 from vigorl_lib.records import Example
+
+Points = Literal["resized", "relative"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class View:
 
     original: Image.Image
     image: Image.Image
-    points: Literal["resized", "relative"] = "resized"
+    points: Points = "resized"
 
     @functools.cached_property
     def original_frame(self) -> grounding.Frame:
@@ -66,6 +68,22 @@ class View:
         """The windows and crops that a reply's turns were shown; what its last turn asks for never came."""
         calls = traces.parse_trace(turns[:-1], zoom=True).calls
         return [self.window(call, zoom) for call in calls], [self.crop(call, zoom) for call in calls]
+
+
+def view_of(example: Example, limits: Mapping[str, int], points: Points = "resized") -> View:
+    """An example's picture within the size limits of `images.fit_size`. Raises what `images.open_image` raises."""
+    original = images.picture_of(example)
+    return View(original, images.fit_image(original, **limits), points)
+
+
+def frame_of(example: Example, limits: Mapping[str, int], points: Points = "resized") -> grounding.Frame | None:
+    """The frame of an example's view, from its size alone; None where the example asks for no place."""
+    if example.size is None:
+        return None
+    original = grounding.Frame.original(*example.size)
+    if points == "relative":
+        return grounding.Frame.relative(original)
+    return grounding.Frame.resized(original, *images.fit_size(*example.size, **limits))
 
 
 class Views(Sequence[View]):

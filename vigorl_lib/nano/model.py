@@ -7,7 +7,6 @@ notebook 01.
 from __future__ import annotations
 
 import math
-from importlib import resources
 from typing import Any, Literal
 
 import torch
@@ -22,7 +21,7 @@ from transformers import (
 )
 
 from vigorl_lib.nano.world import VIEW_SIDE
-from vigorl_lib.processors import ImageProcessor, processor_class
+from vigorl_lib.processors import ImageProcessor, kit_template, processor_class
 
 Family = Literal["qwen2_5_vl", "qwen3_vl"]
 # One image token covers 24 x 24 view pixels, which is one cell of the world's grid: 16 tokens for a view.
@@ -104,8 +103,7 @@ def build_processor(family: Family, tokenizer: PreTrainedTokenizerFast) -> Any:
         image_mean=[BACKGROUND] * 3,
         image_std=[CONTRAST] * 3,
     )
-    template = resources.files("vigorl_lib").joinpath("chat_template.jinja").read_text()
-    return processor_class(family)(image_processor=images, tokenizer=tokenizer, chat_template=template)
+    return processor_class(family)(image_processor=images, tokenizer=tokenizer, chat_template=kit_template())
 
 
 def build_model(
