@@ -23,6 +23,7 @@ ROOMS = (
     ("faithfulness",),
     ("training", "evaluation"),
     ("search", "zoom", "web", "behaviours"),
+    ("lengths",),
     ("policy", "served", "serving"),
     ("views",),
     ("rewards",),
