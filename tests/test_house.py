@@ -21,6 +21,7 @@ ROOMS = (
     ("claims",),
     ("report", "figures", "explorer", "study"),
     ("faithfulness",),
+    ("prediction",),
     ("training", "evaluation"),
     ("search", "zoom", "web", "behaviours"),
     ("lengths",),
