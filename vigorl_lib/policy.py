@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, StaticLayer
 
-from vigorl_lib import grounding, prompts, traces, views
+from vigorl_lib import grounding, images, prompts, traces, views
 from vigorl_lib.processors import load_processor, save_processor
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example, Prediction, Proposal, Refused, StepRequest
@@ -102,6 +102,12 @@ class LocalPolicy:
     def frame_of(self, example: Example) -> grounding.Frame | None:
         """The frame in which the policy writes the place that an example asks for; None if it asks for none."""
         return views.frame_of(example, self._limits(), self.dialect.points)
+
+    def image_tokens(self, size: tuple[int, int]) -> int:
+        """How many tokens a picture of (width, height) pixels becomes; a crop too."""
+        limits = self._limits()
+        width, height = images.fit_size(*size, **limits)
+        return width * height // limits["factor"] ** 2
 
     def _limits(self) -> dict[str, int]:
         settings = self.processor.image_processor

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import math
 import os
+import random
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainerState
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from vigorl_lib import prompts, rewards
+from vigorl_lib import lengths, prompts, rewards
 from vigorl_lib.policy import LocalPolicy, load_policy
 from vigorl_lib.processors import kit_template
 from vigorl_lib.prompts import Mode
@@ -182,19 +183,28 @@ class SFTSettings:
     seed: int = 0
     lora_rank: int = 0
     gradient_checkpointing: bool = False
+    longest_first: bool = False  # the longest row in the first step: what does not fit fails at once
 
 
-def lazy_rows(make: Callable[[int], Messages], seeds: Sequence[int]) -> Dataset:
+def lazy_rows(make: Callable[[int], Messages], seeds: Sequence[int], tokens: Sequence[int] = ()) -> Dataset:
     """A dataset whose row i is the conversation `make(seeds[i])`, made when the trainer asks for it.
 
-    Images stand inside their content blocks, in turns of any role, and the `images` column is empty: TRL
-    fills placeholders from that column but skips the tool role.
+    Images stand inside their content blocks, in turns of any role, and the `images` column is empty: TRL fills
+    placeholders from that column but skips the tool role. `tokens` are the rows' lengths (`lengths.samples`), which
+    the setting `longest_first` asks for.
     """
 
     def fill(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         return {"messages": [make(seed) for seed in batch["seed"]], "images": [[] for _ in batch["seed"]]}
 
-    return Dataset.from_dict({"seed": list(seeds)}).with_transform(fill)
+    lengths_of_rows = {"tokens": list(tokens)} if tokens else {}
+    return Dataset.from_dict({"seed": list(seeds), **lengths_of_rows}).with_transform(fill)
+
+
+def _longest_first(rows: Dataset) -> Dataset:
+    if "tokens" not in rows.column_names:
+        raise ValueError("longest_first needs to know the rows' lengths: give `tokens` to training.lazy_rows")
+    return rows.select(lengths.longest_first(range(len(rows)), list(rows.with_format(None)["tokens"])))
 
 
 class Collator:
@@ -295,6 +305,8 @@ def sft_trainer(
 
     `optimiser` takes the place of AdamW as the settings have it; their schedule applies to it too.
     """
+    if settings.longest_first:
+        rows = _longest_first(rows)
     if settings.freeze_vision:
         freeze_vision(model)
     on_gpu = torch.cuda.is_available()
@@ -366,6 +378,7 @@ class GRPOSettings:
     lora_rank: int = 0
     gradient_checkpointing: bool = False
     completions_per_pass: int = 0  # of one update, that many go through the model at once; 0: all
+    longest_first: bool = False  # the longest prompt in the first step; then later passes keep the first one's order
 
     def passes(self) -> int:
         """How many passes make up one update. Raises ValueError where they are not all of one size."""
@@ -488,6 +501,10 @@ def grpo_trainer(
     """TRL's GRPOTrainer on our examples; in mode "zoom" it runs TRL's own multi-turn loop over the tool."""
     if settings.freeze_vision:
         freeze_vision(policy.model)
+    if settings.longest_first:  # shuffled here, because TRL's shuffle would move it
+        examples = random.Random(settings.seed).sample(examples, len(examples))
+        tokens = [sample.tokens for sample in lengths.samples(policy, examples, mode)]
+        examples = lengths.longest_first(examples, tokens)
     views = Views(policy.view_of, examples)
     on_gpu = torch.cuda.is_available()
     zoom = zoom or Zoom()
@@ -516,6 +533,7 @@ def grpo_trainer(
         scale_rewards=settings.scale_rewards,
         max_grad_norm=settings.max_grad_norm,
         mask_truncated_completions=False,
+        shuffle_dataset=not settings.longest_first,
         seed=settings.seed,
         save_strategy="steps" if settings.save_steps else "no",
         save_steps=settings.save_steps or 500,
