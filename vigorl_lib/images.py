@@ -142,8 +142,7 @@ def fit_image(image: Image.Image, *, min_pixels: int, max_pixels: int, factor: i
     """The image in the model's `resized` frame (see `fit_size`), bicubic.
 
     Given this image, the model's processor with the same limits has nothing left to resize, so the points
-    the model writes are pixels of exactly this frame (method.md §1.3: the released code left up to 14
-    pixels of difference).
+    the model writes are pixels of exactly this frame (the released code left up to 14 pixels of difference).
     """
     size = fit_size(image.width, image.height, min_pixels=min_pixels, max_pixels=max_pixels, factor=factor)
     return image.resize(size, Image.Resampling.BICUBIC)

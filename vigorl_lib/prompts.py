@@ -82,7 +82,8 @@ DIALECTS = {
     )
 }
 
-# A served teacher writes one step a request; after the description of the released search's prompt (method.md §2.2).
+# A served teacher writes one step a request; after the description of the released search's prompt
+# (`scripts/mcts/run_mcts_qwen72b.sh`).
 TEACHER_SYSTEM = (
     "You answer a question about an image by looking at its regions one after the other. Write exactly one thing per "
     "reply: either the next step of your reasoning, in <think> </think>, with one point of the image as (x, y) in "

@@ -1,7 +1,7 @@
 """The released data of ViGoRL, `gsarch/vigorl_datasets`: its question files, row by row, as our records.
 
 Licence: MIT. About 125 GB in tars; unpack the one of a domain and give its folder, or one file of it, as the source:
-`benchmarks.load("released", "vigorl_datasets", split="sat2_train")`. Facts: method.md §8.
+`benchmarks.load("released", "vigorl_datasets", split="sat2_train")`.
 
     tar                       splits                                              rows (paper, §5)
     spatial_reasoning 11 GB   sat2_mcts sat2_train sat2_val sat2_test blink_val   32k train, 1k val; 4,001 test

@@ -2,8 +2,8 @@
 
 A row is `{"id", "metadata", "messages": [system, user, assistant], "images": [path], "gt_answer"}`; in several turns
 `messages` go on (assistant: a thought and a call; user: the observation; …), `images` holds the crops as well, and id
-and gt_answer may be missing: then the last turn's answer, which the search had judged right, stands for it. Facts:
-method.md §2.6, §2.7, §8. System prompts are left out: each model is asked in its own dialect.
+and gt_answer may be missing: then the last turn's answer, which the search had judged right, stands for it. System
+prompts are left out: each model is asked in its own dialect.
 
 Points are pixels of the stored picture, in chains and in turns. A model sees another size, so write them in its frame
 before training (the released code does not; for most pictures that is off by less than a patch):
