@@ -31,6 +31,7 @@ STEPS = (
 )  # fmt: skip
 LEDGER, PUBLISHED = "outputs/reference/measurements.json", "params/published.yaml"
 CLAIMS, SCALING = "outputs/reference/claims.json", "outputs/reference/scaling.json"
+DISAGREEMENTS = "outputs/reference/ledger.json"
 BASE, SAT2, VSTAR = "01_nano_world", "06_eval_spatial/sat2_twin", "05_zoom_grpo/accuracy"
 HABITS = "11_behaviours"
 # Name in the ledger -> step/metric of the manifests; of several the lowest counts. Benchmark scripts add
