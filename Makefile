@@ -51,8 +51,9 @@ base:  ## train a nano base of your own (notebook 01, up to an hour)
 evaluate:  ## run the evaluations that reproduce leaves out (each a few minutes)
 	@$(MAKE) --no-print-directory STEPS="$(filter-out 13_%,$(LATER))" reproduce
 
-museum:  ## train with five rewards that fail (a quarter of an hour)
+museum:  ## train with five rewards that fail (a quarter of an hour), and record what that bought
 	@$(MAKE) --no-print-directory STEPS="$(filter 13_%,$(LATER))" reproduce
+	$(RUN) vigorl_lib.report record $(OUT) --step $(filter 13_%,$(LATER))
 
 claims: $(READY)  ## train all arms over all seeds (hours; resumes) and judge the paper's claims
 	$(RUN) vigorl_lib.claims run
