@@ -67,7 +67,23 @@ RECORDED = {
     **{f"points.hit_rate.{how}": [f"{HABITS}/points.{how}"] for how in ("model", "random", "shuffled")},
     **{
         f"faithfulness.{what}.effect": [f"{HABITS}/effect.{what}"]
-        for what in ("moved_point", "grey", "another_picture", "way_out_offered", "grey_way_out_offered")
+        for what in (
+            "moved_point",
+            "drawn_again",
+            "grey",
+            "another_picture",
+            "way_out_offered",
+            "grey_way_out_offered",
+            "tool_on",
+            "tool_off",
+            "first_step_alone",
+            "steps_in_another_order",
+            "first_point_moved",
+            "placebo_move",
+            "blank_looks",
+            "another_looks",
+            "recoloured_looks",
+        )
     },
     "museum.rewards": [f"{MUSEUM}/rewards"],
     **{f"museum.start.{mode}": [f"{MUSEUM}/start.{mode}"] for mode in ("grounded", "zoom")},
