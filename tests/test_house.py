@@ -18,8 +18,9 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 # Top to bottom: a room imports what stands below it or beside it, never above (DESIGN §2).
 ROOMS = (
-    ("claims",),
+    ("claims", "ledger"),
     ("report", "figures", "explorer", "study"),
+    ("effects",),
     ("faithfulness",),
     ("prediction",),
     ("training", "evaluation"),
