@@ -11,7 +11,8 @@ padding    batches of rows in length order, or in random order: seconds for the 
 attention  sdpa, or eager
 head       log-probabilities in tiles (TRL's fused head), or from whole logits: seconds, and bytes at the peak
 
-Prints median seconds of both sides and the speed-up. With `--ledger FILE` it writes `training.speedup.<change>` there.
+Prints median seconds of both sides and the speed-up, at last the seconds of a pass as `prediction` has them. With
+`--ledger FILE` it writes `training.speedup.<change>` there.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from trl.trainer.utils import add_fused_lm_head
 from vigorl_lib import lengths, training
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.policy import LocalPolicy, load_policy
-from vigorl_lib.prediction import Device, _Meter
+from vigorl_lib.prediction import Device, _Meter, build, measured_device
+from vigorl_lib.prediction import one_pass as predicted_pass
 from vigorl_lib.runs import PACKAGE, record_measurements
 
 NO_DEVICE = Device("none", 0, 1.0, 1.0, 0.0)  # only bytes are read off the meter
@@ -109,14 +111,15 @@ def seen_once(policy: LocalPolicy) -> Iterator[None]:
 
 
 def compare(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side, measured in turns after one warm-up."""
+    """Median seconds of each side, measured in turns after one warm-up; on a CPU those of this process."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, work in sides.items():
-            began = time.perf_counter()
+            began = clock()
             work()
             if number:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(clock() - began)
     return {name: statistics.median(found) for name, found in seconds.items()}
 
 
@@ -178,6 +181,19 @@ def head(policy: LocalPolicy, talks: Sequence[Any], tokens: Sequence[int], round
     return compare(sides, rounds)
 
 
+def predicted(policy: LocalPolicy, talks: Sequence[Any], tokens: Sequence[int], rounds: int) -> dict[str, float]:
+    """The seconds of a pass as `prediction` has them, and as they are."""
+    batch = batch_of(policy, talks)
+    rows, width = batch["input_ids"].shape
+    picture = int(batch["image_grid_thw"][0].prod()) // policy.model.config.vision_config.spatial_merge_size**2
+    settings = training.SFTSettings(max_steps=1, learning_rate=1.0, batch_size=rows)
+    model, device = build(policy.model.config, settings, policy.model.dtype), measured_device(policy.model.dtype)
+    sample = lengths.Sample(width - picture, (picture,))
+    found = predicted_pass(model, device, rows=rows, sample=sample, scored=sample.text)
+    print(f"  {device}")
+    return {"predicted": found.whole.seconds, **compare({"measured": lambda: one_pass(policy, batch)}, rounds)}
+
+
 CHANGES = (features, padding, attention, head)
 
 
@@ -203,6 +219,9 @@ def main() -> None:
             "value": before / after, "unit": "times", "n": chosen.rounds, "seeds": [0],
             "command": f"python -m tests.bench_training --rows {chosen.rows} --rounds {chosen.rounds}",
         }  # fmt: skip
+    print("predicted")
+    both = predicted(policy, talks, tokens, chosen.rounds)
+    print("  " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in both.items()))
     if chosen.ledger:
         record_measurements(chosen.ledger, entries)
 
