@@ -22,6 +22,7 @@ ROOMS = (
     ("report", "figures", "explorer", "study"),
     ("faithfulness",),
     ("training", "evaluation"),
+    ("jobs",),
     ("search", "zoom", "web", "behaviours"),
     ("policy", "served", "serving"),
     ("views",),
@@ -29,7 +30,7 @@ ROOMS = (
     ("benchmarks",),
     ("nano",),
     ("prompts", "traces", "answers", "grounding", "stats", "images", "pages", "processors"),
-    ("runs", "records"),
+    ("runs", "records", "requirements"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted((ROOT / "vigorl_lib").rglob("*.py"))
@@ -41,7 +42,7 @@ def read(name):
 
 def dependencies():
     project = tomllib.loads(read("pyproject.toml"))["project"]
-    extras = project["optional-dependencies"]
+    extras = project["optional-dependencies"] | {"4bit": []}  # no part of the reference run, which has no GPU
     return [Requirement(text) for texts in [project["dependencies"], *extras.values()] for text in texts]
 
 
