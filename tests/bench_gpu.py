@@ -283,16 +283,27 @@ def smaller_passes(settings: GRPOSettings, tokens: int, most: int) -> list[GRPOS
     return [dataclasses.replace(settings, completions_per_pass=size) for size in sizes]
 
 
-def arithmetic(
-    config: Any, settings: GRPOSettings, whole: lengths.Sample, device: prediction.Device, dtype: torch.dtype
-) -> float:
-    """Operations of an update without generation, nothing counted that is computed a second time."""
-    rows = settings.prompts_per_step * settings.group_size // settings.passes()
-    model = prediction.build(config, dataclasses.replace(settings, gradient_checkpointing=False), dtype)
-    scored = settings.max_completion_length
-    found = prediction.one_pass(model, device, rows=rows, sample=whole, scored=scored)
-    again = 2 * rows * scored * model.get_output_embeddings().weight.numel()  # the head's tiles, made anew
-    return settings.passes() * (found.whole.flops - again + (settings.beta > 0) * found.forward.flops)
+def fitting(
+    name: str, chosen: argparse.Namespace, policy: LocalPolicy, whole: lengths.Sample, rollout: int, how: dict[str, Any]
+) -> tuple[GRPOSettings, prediction.Cost]:
+    """The settings with the largest passes that fit, and their prediction. Raises RuntimeError where none does."""
+    device, cost, rows = how["device"], None, 0
+    for settings in smaller_passes(settings_of(name, chosen, rollout), whole.tokens, chosen.pass_tokens):
+        size = settings.completions_per_pass
+        if cost:  # activations grow with the rows, and a prediction takes seconds
+            smaller = dataclasses.replace(cost, activations=cost.activations * size // rows)
+            if not smaller.fits(device):
+                continue
+        cost, rows = prediction.predict(policy.model.config, settings, **how), size
+        if cost.fits(device):
+            return settings, cost
+    raise RuntimeError(f"{name} does not fit into {device.name}, a rollout at a time; give --checkpointing")
+
+
+def arithmetic(policy: LocalPolicy, settings: GRPOSettings, cost: prediction.Cost) -> float:
+    """Operations of an update without generation, without those of the head that its backward pass makes anew."""
+    scored = settings.prompts_per_step * settings.group_size * settings.max_completion_length
+    return cost.flops - cost.generation_flops - 2 * scored * policy.model.get_output_embeddings().weight.numel()
 
 
 def measure(name: str, chosen: argparse.Namespace, device: prediction.Device, folder: Path) -> dict[str, Any]:
@@ -317,11 +328,13 @@ def measure(name: str, chosen: argparse.Namespace, device: prediction.Device, fo
     rollout = whole.tokens - first.tokens - 1  # without the line end after the last turn
     whole = lengths.Sample(prompt.text + rollout - sum(whole.images[1:]), whole.images)
 
-    for settings in smaller_passes(settings_of(name, chosen, rollout), whole.tokens, chosen.pass_tokens):
-        cost = prediction.predict(policy.model.config, settings, prompt, device, zoom=zoom, dtype=compute)
-        if cost.fits(device):
-            break
-    flops = arithmetic(policy.model.config, settings, whole, device, compute)
+    how = {"longest": prompt, "device": device, "zoom": zoom, "dtype": compute}
+    settings, cost = fitting(name, chosen, policy, whole, rollout, how)
+    if settings.gradient_checkpointing:  # what is computed again is no use
+        once = dataclasses.replace(settings, gradient_checkpointing=False)
+        flops = arithmetic(policy, settings, prediction.predict(policy.model.config, once, **how))
+    else:
+        flops = arithmetic(policy, settings, cost)
     print(f"{name}: {count} rollouts of {whole.tokens} tokens, {settings.passes()} passes", flush=True)
     print(prediction.table(cost, device), flush=True)
 
@@ -391,14 +404,15 @@ def generation(
     tokens = sum(map(len, said))
     if tokens != new * len(said):
         raise RuntimeError(f"{len(said)} rows wrote {tokens} tokens, not {new} each")
-    shorter = dataclasses.replace(settings, max_completion_length=new)
-    cost = prediction.predict(
-        trainer.accelerator.unwrap_model(trainer.model).config, shorter, prompt, device, dtype=compute
+    config = trainer.accelerator.unwrap_model(trainer.model).config
+    model = prediction.build(config, settings, compute if settings.lora_rank else torch.float32, computed=compute)
+    _, _, work = prediction._generation(
+        model, device, rows=len(said), prompt=prompt, new=new, turns=1, computed=compute
     )
     return {
         "generation_s": seconds,
         "generated_per_s": tokens / seconds,
-        "predicted_generation_s": cost.generation_s,
+        "predicted_generation_s": work.seconds,
         "generation_peak_gib": torch.cuda.max_memory_allocated() / prediction.GIB if ON_GPU else 0.0,
     }
 

@@ -317,9 +317,10 @@ def test_a_real_model_is_predicted_without_its_weights():
     )  # fmt: skip
     cost = prediction.predict(QWEN_3B, settings, Sample(460, (3636,)), card)  # the prompt of 4,096 tokens (Tab. A2)
     learns = 3_754_622_976 - 668_684_288  # the vision tower is frozen
-    assert cost.trained == learns and cost.gradients == 2 * learns
-    # Keys and values: 36 layers, 2 heads of 128, 2 bytes each.
-    assert cost.cache == 10 * (4096 + 2048) * 36 * 2 * 2 * 128 * 2
+    assert cost.trained == learns and cost.gradients == 4 * learns, "what learns is fp32"
+    assert cost.weights == cost.reference == 4 * 3_754_622_976
+    # Keys and values: 36 layers, 2 heads of 128, 4 bytes each, as they are rotated in fp32.
+    assert cost.cache == 10 * (4096 + 2048) * 36 * 2 * 2 * 128 * 4
     assert cost.flops > 10 * 6144 * 8 * learns, "forward, again for checkpointing, backward"
     assert cost.generation_s > 2048 * 2 * learns / card.bandwidth, "every step reads all weights"
 

@@ -113,7 +113,7 @@ class Cost:
                  come as activations go
     cache        keys and values of all rollouts at full length; 0 for SFT
     generating   what generation holds besides at its peak
-    flops        of one update: all passes, and its share of the generation
+    flops        of one update: all passes, and its share of the generation, `generation_flops`
     generation_s, passes_s, optimiser_s  seconds of one update
     """
 
@@ -128,6 +128,7 @@ class Cost:
     cache: int
     generating: int
     flops: float
+    generation_flops: float
     generation_s: float
     passes_s: float
     optimiser_s: float
@@ -163,11 +164,13 @@ def predict(
     `config` is a transformers config, or the folder or hub id of a model. `longest` is the longest sample: for SFT with
     all that is written, for GRPO the prompt (`settings.max_completion_length` and the crops of `zoom` come to it).
     `four_bit`: frozen linear layers are stored as NF4. `shards`: so many GPUs share weights, gradients and moments
-    (FSDP2, ZeRO-3); the settings are those of one of them. Raises ValueError where the run has no such form.
+    (FSDP2, ZeRO-3); the settings are those of one of them. `dtype` is what is computed in; weights are stored in it
+    where only an adapter learns, else in fp32 (`training.weights_dtype`). Raises ValueError where the run has no such
+    form.
     """
     if four_bit and not settings.lora_rank:
         raise ValueError("weights in four bits can not be trained themselves: set lora_rank, for example to 16")
-    return _cost(build(config, settings, dtype), settings, longest, device, zoom, four_bit, shards)
+    return _cost(_as_trained(config, settings, dtype), settings, longest, device, zoom, dtype, four_bit, shards)
 
 
 def _cost(
@@ -176,6 +179,7 @@ def _cost(
     longest: Sample,
     device: Device,
     zoom: Zoom | None,
+    dtype: torch.dtype,
     four_bit: bool,
     shards: int,
 ) -> Cost:
@@ -189,13 +193,19 @@ def _cost(
         whole = Sample(longest.text + written - sum(crops), (*longest.images, *crops))
     trained = _trained(model)
     gradients = _bytes(trained)
-    learning = one_pass(model, device, rows=rows, sample=whole, scored=written, several=passes > 1)
+    learning = one_pass(model, device, rows=rows, sample=whole, scored=written, several=passes > 1, computed=dtype)
     forwards, cache, generating, generation = 0, 0, 0, Work()
     if grpo:
         served = settings.steps_per_generation  # updates on one batch of rollouts
         forwards = (served > 1) + (settings.beta > 0)  # log-probabilities of the old policy and of the reference
         cache, generating, generation = _generation(
-            model, device, rows=rows * passes * served, prompt=longest, new=written, turns=1 + len(crops)
+            model,
+            device,
+            rows=rows * passes * served,
+            prompt=longest,
+            new=written,
+            turns=1 + len(crops),
+            computed=dtype,
         )
         generation = Work(generation.flops / served, generation.seconds / served)
     extra = 0
@@ -218,6 +228,7 @@ def _cost(
         cache=cache,
         generating=generating + (extra if grpo else 0),
         flops=passes * (learning.whole.flops + forwards * learning.forward.flops) + generation.flops,
+        generation_flops=generation.flops,
         generation_s=generation.seconds,
         passes_s=passes * (learning.whole.seconds + forwards * learning.forward.seconds),
         optimiser_s=ADAM * gradients / shards / device.bandwidth,
@@ -263,8 +274,8 @@ def advice(
     shards: int = 1,
 ) -> str:
     """One sentence: the run fits, or which settings would make it fit, each alone. Takes what `predict` takes."""
-    how = zoom, four_bit, shards
-    model = build(config, settings, dtype)
+    how = zoom, dtype, four_bit, shards
+    model = _as_trained(config, settings, dtype)
     cost = _cost(model, settings, longest, device, *how)
     room = f"{cost.memory / GIB:.1f} of {device.memory / GIB:.1f} GiB"
     if cost.fits(device):
@@ -274,7 +285,8 @@ def advice(
 
     def helps(changes: dict[str, Any]) -> bool:
         changed = dataclasses.replace(settings, **changes)
-        return changed != settings and _cost(build(config, changed, dtype), changed, longest, device, *how).fits(device)
+        trained = _as_trained(config, changed, dtype)
+        return changed != settings and _cost(trained, changed, longest, device, *how).fits(device)
 
     found = [changes for changes in (checkpointing, few, lora) if helps(changes)]
     pixels = _fitting_pixels(model, settings, longest, device, *how)
@@ -302,10 +314,22 @@ def _fitting_pixels(model: PreTrainedModel, settings: Settings, longest: Sample,
 # --- the model, and the step, on `meta` ----------------------------------------------------------------------
 
 
-def build(config: PretrainedConfig | str | Path, settings: Settings, dtype: torch.dtype) -> PreTrainedModel:
+def _as_trained(config: PretrainedConfig | str | Path, settings: Settings, dtype: torch.dtype) -> PreTrainedModel:
+    """The model as `training.load_to_train` and `weights_dtype` have it, computed in `dtype`."""
+    return build(config, settings, dtype if settings.lora_rank else torch.float32, computed=dtype)
+
+
+def build(
+    config: PretrainedConfig | str | Path,
+    settings: Settings,
+    dtype: torch.dtype,
+    *,
+    computed: torch.dtype | None = None,
+) -> PreTrainedModel:
     """The model as a run with these settings trains it, without memory: what learns requires gradients.
 
-    `config` is a transformers config, or the folder or hub id of a model. Raises OSError where there is none.
+    `dtype` is that of the weights, `computed` what autocast computes in (empty: the same). `config` is a transformers
+    config, or the folder or hub id of a model. Raises OSError where there is none.
     """
     if not isinstance(config, PretrainedConfig):
         config = AutoConfig.from_pretrained(config)
@@ -319,7 +343,7 @@ def build(config: PretrainedConfig | str | Path, settings: Settings, dtype: torc
             parameter.data = parameter.data.float()
     if settings.gradient_checkpointing:
         # What is computed again is computed outside of the caller's modes.
-        again = {"context_fn": lambda: (contextlib.nullcontext(), _LikeGpu(dtype))}
+        again = {"context_fn": lambda: (contextlib.nullcontext(), _LikeGpu(computed or dtype))}
         model.gradient_checkpointing_enable({"use_reentrant": False, **again})
         if settings.lora_rank:
             model.enable_input_require_grads()
@@ -418,16 +442,20 @@ class _LikeGpu(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
-            return _attention(*args, **kwargs)
+            return _attention(*map(self._cast, args), **kwargs)
         if func is torch.split and not isinstance(args[1], int) and len(set(args[1])) == 1:
             # The vision tower attends window by window, which is a loop of many small kernels: here it is one.
             tensor, sizes = args
             if self.meter:
                 self.meter.wait(len(sizes))
             return [tensor.unflatten(2, (len(sizes), -1))[0].transpose(0, 1)]
-        if func is F.linear and self.dtype != torch.float32:
-            args = [arg.to(self.dtype) if isinstance(arg, torch.Tensor) else arg for arg in args]
+        if func in (F.linear, F.conv3d):
+            args = [*map(self._cast, args)]
         return func(*args, **kwargs)
+
+    def _cast(self, arg: Any) -> Any:
+        """As autocast does; on a machine without it, in fp32, nothing."""
+        return arg if self.dtype == torch.float32 or not isinstance(arg, torch.Tensor) else arg.to(self.dtype)
 
 
 def _attention(query: Any, key: Any, value: Any, *, attn_mask: Any = None, scale: float | None = None, **_: Any) -> Any:
@@ -529,16 +557,23 @@ class Pass:
 
 
 def one_pass(
-    model: PreTrainedModel, device: Device, *, rows: int, sample: Sample, scored: int, several: bool = False
+    model: PreTrainedModel,
+    device: Device,
+    *,
+    rows: int,
+    sample: Sample,
+    scored: int,
+    several: bool = False,
+    computed: torch.dtype | None = None,
 ) -> Pass:
     """Make a pass over `rows` copies of a sample, the last `scored` tokens of each in the loss.
 
-    With `several` the gradients of an earlier pass are there already.
+    With `several` the gradients of an earlier pass are there already. `computed` is what autocast computes in.
     """
     with _Meter(device) as meter:
         for _ in range(2 if several else 1):
             before = meter.work
-            with _kept(model) as kept, _LikeGpu(model.dtype, meter):
+            with _kept(model) as kept, _LikeGpu(computed or model.dtype, meter):
                 hidden = _read(model, rows, sample.tokens, sample.images).last_hidden_state
                 scores = _Head.apply(hidden[:, -scored:].flatten(0, 1), model.get_output_embeddings().weight)
             forward = meter.since(before)
@@ -552,14 +587,21 @@ def one_pass(
 
 @torch.no_grad()
 def _generation(
-    model: PreTrainedModel, device: Device, *, rows: int, prompt: Sample, new: int, turns: int
+    model: PreTrainedModel,
+    device: Device,
+    *,
+    rows: int,
+    prompt: Sample,
+    new: int,
+    turns: int,
+    computed: torch.dtype,
 ) -> tuple[int, int, Work]:
     """Bytes of the cache at full length, bytes besides at the peak, and the work.
 
     Every turn reads all before it again, as TRL's loop does; a step of generation is made with half of what is new.
     """
     model.eval()
-    with _Meter(device) as reading, _LikeGpu(model.dtype, reading):
+    with _Meter(device) as reading, _LikeGpu(computed, reading):
         cache = _read(model, rows, prompt.tokens, prompt.images, use_cache=True).past_key_values
     a_token = _bytes(tensor for layer in cache.layers for tensor in (layer.keys, layer.values)) // prompt.tokens
     longer = DynamicCache()
@@ -567,7 +609,7 @@ def _generation(
         half = layer.keys.new_empty(*layer.keys.shape[:2], prompt.tokens + new // 2, layer.keys.shape[3])
         longer.update(half, half.clone(), number)
     del cache
-    with _Meter(device) as writing, _LikeGpu(model.dtype, writing):
+    with _Meter(device) as writing, _LikeGpu(computed, writing):
         hidden = _read(model, rows, 1, (), past_key_values=longer, use_cache=True).last_hidden_state
         (hidden @ model.get_output_embeddings().weight.t()).float().softmax(-1)
     model.train()
