@@ -24,6 +24,7 @@ ROOMS = (
     ("faithfulness",),
     ("prediction",),
     ("training", "evaluation"),
+    ("jobs",),
     ("search", "zoom", "web", "behaviours"),
     ("lengths",),
     ("policy", "served", "serving"),
@@ -32,7 +33,7 @@ ROOMS = (
     ("benchmarks",),
     ("nano",),
     ("prompts", "traces", "answers", "grounding", "stats", "images", "pages", "processors"),
-    ("runs", "records"),
+    ("runs", "records", "requirements"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted((ROOT / "vigorl_lib").rglob("*.py"))
@@ -44,7 +45,7 @@ def read(name):
 
 def dependencies():
     project = tomllib.loads(read("pyproject.toml"))["project"]
-    extras = project["optional-dependencies"]
+    extras = project["optional-dependencies"] | {"4bit": []}  # no part of the reference run, which has no GPU
     return [Requirement(text) for texts in [project["dependencies"], *extras.values()] for text in texts]
 
 
