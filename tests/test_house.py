@@ -32,7 +32,7 @@ ROOMS = (
     ("rewards",),
     ("benchmarks",),
     ("nano",),
-    ("prompts", "traces", "answers", "grounding", "stats", "images", "pages", "processors"),
+    ("prompts", "traces", "answers", "grounding", "stats", "images", "pages", "processors", "attention"),
     ("runs", "records", "requirements"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

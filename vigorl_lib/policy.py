@@ -24,6 +24,7 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, Pretra
 from transformers.cache_utils import Cache, StaticLayer
 
 from vigorl_lib import grounding, images, prompts, traces, views
+from vigorl_lib.attention import see_by_length
 from vigorl_lib.processors import load_processor, save_processor
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example, Prediction, Proposal, Refused, StepRequest
@@ -343,6 +344,7 @@ def load_policy(
     # A quantised model is made where it stays; any other can be moved.
     quantised = {"quantization_config": four_bits(dtype), "device_map": {"": device}} if load_in_4bit else {}
     model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, use_safetensors=True, **quantised)
+    see_by_length(model)
     if dtype == torch.float16:
         _see_in_fp32(model, device)
     return LocalPolicy(model if load_in_4bit else model.to(device), processor, batch_size=batch_size)
