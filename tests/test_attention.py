@@ -38,11 +38,13 @@ def test_a_tower_sees_the_same(family, monkeypatch):
     with torch.no_grad():
         one_by_one = tower(pixels, grid_thw=grids).pooler_output
         tower.config._attn_implementation = BY_LENGTH
-        calls = []
-        sdpa = F.scaled_dot_product_attention
-        monkeypatch.setattr(
-            F, "scaled_dot_product_attention", lambda *a, **k: calls.append(a[0].shape) or sdpa(*a, **k)
-        )
+        calls, sdpa = [], F.scaled_dot_product_attention
+
+        def counted(query, *more, **options):
+            calls.append(len(query))
+            return sdpa(query, *more, **options)
+
+        monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
         at_once = tower(pixels, grid_thw=grids).pooler_output
     for seen, as_before in zip(at_once, one_by_one, strict=True):
         torch.testing.assert_close(seen, as_before, atol=1e-5, rtol=1e-5)
