@@ -1,6 +1,7 @@
 """GRPO at true size on one GPU: Qwen2.5-VL-3B with random weights, measured and as `prediction` has it.
 
-    python -m tests.bench_gpu --out gpu.json          # under five minutes on an H200
+    python -m tests.bench_gpu --out gpu.json            # on an H200 or H100
+    python -m tests.bench_gpu --out gpu.json --predict  # then, on any machine: the predictions beside it
     python -m tests.bench_gpu --nano --out nano.json  # every line of it on a CPU, at nano size
 
 Weights are random and made on the GPU; nothing comes from the hub. Pictures are noise, of real size. The trainer is the
@@ -25,6 +26,7 @@ import argparse
 import dataclasses
 import gc
 import io
+import json
 import os
 import statistics
 import sys
@@ -48,6 +50,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, PrinterCallback, Qwen2_5_VLConfig, TrainerCallback
 
 from tests.bench_training import seen_once
+from vigorl_lib.attention import see_by_length
 from vigorl_lib.policy import LocalPolicy
 from vigorl_lib.processors import ImageProcessor, kit_template, load_processor, processor_class
 from vigorl_lib.records import Example
@@ -56,7 +59,8 @@ from vigorl_lib.traces import render_answer, render_call
 from vigorl_lib.training import GRPOSettings
 from vigorl_lib.views import Zoom
 
-CONFIGURATIONS = ("lora_single", "full_single", "lora_multi", "full_multi")
+ROWS = {"lora_single": 8, "full_single": 4, "lora_multi": 4, "full_multi": 2}  # of a pass, on an H200
+CONFIGURATIONS = tuple(ROWS)
 OPENING, END = "<|im_start|>assistant\n", "<|im_end|>"
 ON_GPU = torch.cuda.is_available()
 UNITS = {
@@ -72,19 +76,24 @@ UNITS = {
 # --- the model, the questions, what is written ------------------------------------------------------------
 
 
-def random_policy(chosen: argparse.Namespace, dtype: torch.dtype) -> LocalPolicy:
-    """Qwen2.5-VL-3B (config.json of Qwen/Qwen2.5-VL-3B-Instruct) with random weights, on the GPU; or a tiny one."""
+def words() -> Any:
+    """The nano base's tokenizer: its ids are far fewer than the true vocabulary has."""
     tokenizer = load_processor(PACKAGE / "checkpoints/base").tokenizer
     tokenizer.model_max_length = 32768
+    return tokenizer
+
+
+def config_of(tokenizer: Any, nano: bool) -> Qwen2_5_VLConfig:
+    """config.json of Qwen/Qwen2.5-VL-3B-Instruct with that tokenizer's image tokens; or a tiny one."""
     token = tokenizer.convert_tokens_to_ids
-    hidden, layers, heads, shared, wide, words = 2048, 36, 16, 2, 11008, 151936
+    hidden, layers, heads, shared, wide, vocabulary = 2048, 36, 16, 2, 11008, 151936
     seen, depth, seen_wide, everywhere = 1280, 32, 3420, [7, 15, 23, 31]
-    if chosen.nano:
-        hidden, layers, heads, shared, wide, words = 512, 2, 4, 2, 1024, 2048
+    if nano:
+        hidden, layers, heads, shared, wide, vocabulary = 512, 2, 4, 2, 1024, 2048
         seen, depth, seen_wide, everywhere = 64, 2, 128, [1]
-    config = Qwen2_5_VLConfig(
+    return Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": words,
+            "vocab_size": vocabulary,
             "hidden_size": hidden,
             "intermediate_size": wide,
             "num_hidden_layers": layers,
@@ -100,7 +109,7 @@ def random_policy(chosen: argparse.Namespace, dtype: torch.dtype) -> LocalPolicy
             "depth": depth,
             "hidden_size": seen,
             "intermediate_size": seen_wide,
-            "num_heads": seen // 80 if not chosen.nano else 2,
+            "num_heads": 2 if nano else 16,
             "out_hidden_size": hidden,
             "patch_size": 14,
             "spatial_merge_size": 2,
@@ -114,6 +123,12 @@ def random_policy(chosen: argparse.Namespace, dtype: torch.dtype) -> LocalPolicy
         vision_start_token_id=token("<|vision_start|>"),
         vision_end_token_id=token("<|vision_end|>"),
     )
+
+
+def random_policy(chosen: argparse.Namespace, dtype: torch.dtype) -> LocalPolicy:
+    """The model with random weights, on the GPU where there is one."""
+    tokenizer = words()
+    config = config_of(tokenizer, chosen.nano)
     images = ImageProcessor(
         size={"shortest_edge": 56**2, "longest_edge": 2_850_000}, patch_size=14, temporal_patch_size=2, merge_size=2
     )
@@ -124,6 +139,8 @@ def random_policy(chosen: argparse.Namespace, dtype: torch.dtype) -> LocalPolicy
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.config._name_or_path = "random/weights"  # the kit's check of the reference; with LoRA nothing is loaded
+    if not chosen.window_by_window:
+        see_by_length(model)
     return LocalPolicy(model, processor)
 
 
@@ -276,37 +293,43 @@ def settings_of(name: str, chosen: argparse.Namespace, rollout: int) -> GRPOSett
     )
 
 
-def smaller_passes(settings: GRPOSettings, tokens: int, most: int) -> list[GRPOSettings]:
-    """The settings with passes of at most `most` tokens, from the largest."""
-    count = settings.prompts_per_step * settings.group_size
-    sizes = [size for size in range(count, 0, -1) if count % size == 0 and (size * tokens <= most or size == 1)]
-    return [dataclasses.replace(settings, completions_per_pass=size) for size in sizes]
+def compared(result: dict[str, Any], config: Any, device: prediction.Device) -> dict[str, Any]:
+    """A configuration's result with its prediction, made from the settings and the device alone.
 
-
-def fitting(
-    name: str, chosen: argparse.Namespace, policy: LocalPolicy, whole: lengths.Sample, rollout: int, how: dict[str, Any]
-) -> tuple[GRPOSettings, prediction.Cost]:
-    """The settings with the largest passes that fit, and their prediction. Raises RuntimeError where none does."""
-    device, cost, rows = how["device"], None, 0
-    for settings in smaller_passes(settings_of(name, chosen, rollout), whole.tokens, chosen.pass_tokens):
-        size = settings.completions_per_pass
-        if cost:  # activations grow with the rows, and a prediction takes seconds
-            smaller = dataclasses.replace(cost, activations=cost.activations * size // rows)
-            if not smaller.fits(device):
-                continue
-        cost, rows = prediction.predict(policy.model.config, settings, **how), size
-        if cost.fits(device):
-            return settings, cost
-    raise RuntimeError(f"{name} does not fit into {device.name}, a rollout at a time; give --checkpointing")
-
-
-def arithmetic(policy: LocalPolicy, settings: GRPOSettings, cost: prediction.Cost) -> float:
-    """Operations of an update without generation, without those of the head that its backward pass makes anew."""
+    Of the arithmetic counts what is of use: not what checkpointing computes again, nor the head's backward pass.
+    """
+    settings, said = GRPOSettings(**result["settings"]), result["sequence"]["prompt"]
+    how = {
+        "longest": lengths.Sample(said["text"], tuple(said["images"])),
+        "device": device,
+        "zoom": Zoom(**result["zoom"]) if result["zoom"] else None,
+        "dtype": getattr(torch, result["computed"]),
+    }
+    cost = once = prediction.predict(config, settings, **how)
+    if settings.gradient_checkpointing:
+        once = prediction.predict(config, dataclasses.replace(settings, gradient_checkpointing=False), **how)
+    if "generation_s" in result:
+        weights = how["dtype"] if settings.lora_rank else torch.float32
+        model = prediction.build(config, settings, weights, computed=how["dtype"])
+        rows = settings.prompts_per_step * settings.group_size
+        _, _, work = prediction._generation(
+            model, device, rows=rows, prompt=how["longest"], new=result["new"], turns=1, computed=how["dtype"]
+        )
+        result = result | {"predicted_generation_s": work.seconds}
     scored = settings.prompts_per_step * settings.group_size * settings.max_completion_length
-    return cost.flops - cost.generation_flops - 2 * scored * policy.model.get_output_embeddings().weight.numel()
+    head = config.text_config.hidden_size * config.text_config.vocab_size
+    flops = once.flops - once.generation_flops - 2 * scored * head
+    return result | {
+        "predicted": dataclasses.asdict(cost),
+        "predicted_gib": dataclasses.replace(cost, cache=0, generating=0).memory / prediction.GIB,
+        "predicted_step_s": cost.passes_s + cost.optimiser_s,
+        "flops": flops,
+        "mfu": flops / result["step_s"] / device.flops,
+        "mfu_update": flops / result["median"]["update_s"] / device.flops,
+    }
 
 
-def measure(name: str, chosen: argparse.Namespace, device: prediction.Device, folder: Path) -> dict[str, Any]:
+def measure(name: str, chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All numbers of one configuration. Raises RuntimeError where the rollouts are not what was to be measured."""
     compute = torch.bfloat16 if ON_GPU else torch.float32
     multi, lora = name.endswith("multi"), name.startswith("lora")
@@ -328,15 +351,8 @@ def measure(name: str, chosen: argparse.Namespace, device: prediction.Device, fo
     rollout = whole.tokens - first.tokens - 1  # without the line end after the last turn
     whole = lengths.Sample(prompt.text + rollout - sum(whole.images[1:]), whole.images)
 
-    how = {"longest": prompt, "device": device, "zoom": zoom, "dtype": compute}
-    settings, cost = fitting(name, chosen, policy, whole, rollout, how)
-    if settings.gradient_checkpointing:  # what is computed again is no use
-        once = dataclasses.replace(settings, gradient_checkpointing=False)
-        flops = arithmetic(policy, settings, prediction.predict(policy.model.config, once, **how))
-    else:
-        flops = arithmetic(policy, settings, cost)
+    settings = dataclasses.replace(settings_of(name, chosen, rollout), completions_per_pass=chosen.rows or ROWS[name])
     print(f"{name}: {count} rollouts of {whole.tokens} tokens, {settings.passes()} passes", flush=True)
-    print(prediction.table(cost, device), flush=True)
 
     trainer = training.grpo_trainer(policy, examples, mode, settings, folder / name, zoom=zoom)
     profile = folder / f"{name}.profile.txt" if chosen.profile else None
@@ -356,43 +372,26 @@ def measure(name: str, chosen: argparse.Namespace, device: prediction.Device, fo
             "sequence": {"prompt": dataclasses.asdict(prompt), "whole": dataclasses.asdict(whole), "rollout": rollout},
             "updates": watch.updates,
             "median": {part: statistics.median(u[part] for u in watch.updates[1:]) for part in watch.updates[1]},
-            "flops": flops,
+            "computed": str(compute).removeprefix("torch."),
             "peak_gib": memory[0] / prediction.GIB,
             "reserved_gib": memory[1] / prediction.GIB,
-            "predicted": dataclasses.asdict(cost),
-            "predicted_gib": _without_generation(cost) / prediction.GIB,
-            "predicted_step_s": cost.passes_s + cost.optimiser_s,
             "attention": policy.model.config._attn_implementation,
         }
         step = result["median"]["step_s"]
         result |= {
             "step_s": step,
-            "mfu": flops / step / device.flops,
-            "mfu_update": flops / result["median"]["update_s"] / device.flops,
             "tokens_per_s": count * whole.tokens / step,
             "written_per_s": sum(map(len, written[0])) * count / step,
         }
         if chosen.new:
-            result |= generation(trainer, watch, settings, prompt, chosen.new, device, compute)
+            result |= generation(trainer, watch, chosen.new)
         return result
     finally:
         trainer.accelerator.free_memory()
 
 
-def _without_generation(cost: prediction.Cost) -> int:
-    return dataclasses.replace(cost, cache=0, generating=0).memory
-
-
-def generation(
-    trainer: Any,
-    watch: Watch,
-    settings: GRPOSettings,
-    prompt: lengths.Sample,
-    new: int,
-    device: prediction.Device,
-    compute: torch.dtype,
-) -> dict[str, float]:
-    """TRL's own sampling of `new` tokens for every rollout's prompt, and its prediction."""
+def generation(trainer: Any, watch: Watch, new: int) -> dict[str, float]:
+    """TRL's own sampling of `new` tokens for every rollout's prompt."""
     if ON_GPU:
         torch.cuda.reset_peak_memory_stats()
     config = trainer.generation_config
@@ -404,15 +403,10 @@ def generation(
     tokens = sum(map(len, said))
     if tokens != new * len(said):
         raise RuntimeError(f"{len(said)} rows wrote {tokens} tokens, not {new} each")
-    config = trainer.accelerator.unwrap_model(trainer.model).config
-    model = prediction.build(config, settings, compute if settings.lora_rank else torch.float32, computed=compute)
-    _, _, work = prediction._generation(
-        model, device, rows=len(said), prompt=prompt, new=new, turns=1, computed=compute
-    )
     return {
+        "new": new,
         "generation_s": seconds,
         "generated_per_s": tokens / seconds,
-        "predicted_generation_s": work.seconds,
         "generation_peak_gib": torch.cuda.max_memory_allocated() / prediction.GIB if ON_GPU else 0.0,
     }
 
@@ -447,11 +441,12 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Measure the configurations that are asked for; 1 where one of them failed."""
+    """Measure the configurations that are asked for, or predict what was measured; 1 where one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configurations", nargs="*", default=CONFIGURATIONS, metavar="NAME", help=f"{CONFIGURATIONS}")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file for all numbers")
-    parser.add_argument("--ledger", type=Path, help="where the measurements are written, from an H200 or H100")
+    parser.add_argument("--predict", action="store_true", help="measure nothing: add the predictions to --out")
+    parser.add_argument("--ledger", type=Path, help="where the numbers are written, from an H200 or H100")
     parser.add_argument("--nano", action="store_true", help="a tiny model and pictures, to try it all on a CPU")
     parser.add_argument("--prompts", type=int, default=2, help="of an update")
     parser.add_argument("--group", type=int, default=8, help="rollouts of a prompt")
@@ -460,7 +455,7 @@ def main() -> int:
     parser.add_argument("--looks", type=int, default=3, help="of a multi-turn rollout")
     parser.add_argument("--completion-tokens", type=int, default=256, help="single-turn")
     parser.add_argument("--turn-tokens", type=int, default=128, help="multi-turn, a turn")
-    parser.add_argument("--pass-tokens", type=int, default=16384, help="most tokens of a pass")
+    parser.add_argument("--rows", type=int, help="rollouts of a pass; else about what an H200 has room for")
     parser.add_argument("--updates", type=int, default=3, help="measured, after one to warm up")
     parser.add_argument("--beta", type=float, default=0.01, help="of LoRA; 0 for full fine-tuning")
     parser.add_argument("--lora-rank", type=int, default=32)
@@ -468,67 +463,73 @@ def main() -> int:
     parser.add_argument("--new", type=int, default=128, help="tokens to generate for real; 0: none")
     parser.add_argument("--padded", action="store_true", help="prompts of two lengths, so that rows are padded")
     parser.add_argument("--seen-once", action="store_true", help="equal pictures of a pass are seen once")
+    parser.add_argument("--window-by-window", action="store_true", help="as transformers calls the vision attention")
     parser.add_argument("--profile", action="store_true", help="one more update, its operations to a text file")
     chosen = parser.parse_args()
     if unknown := set(chosen.configurations) - set(CONFIGURATIONS):
         parser.error(f"unknown {sorted(unknown)}; known: {', '.join(CONFIGURATIONS)}")
     if chosen.nano:
         chosen.side, chosen.crop, chosen.completion_tokens, chosen.turn_tokens = 224, 112, 48, 64
-        chosen.group, chosen.looks, chosen.pass_tokens, chosen.new = 4, 2, 1400, 8
-    elif not ON_GPU:
+        chosen.group, chosen.looks, chosen.rows, chosen.new = 4, 2, 4, 8
+    elif not (ON_GPU or chosen.predict):
         parser.error("torch sees no GPU; --nano tries everything on a CPU")
+    whole = with_predictions(json.loads(chosen.out.read_text())) if chosen.predict else measured(chosen)
+    write_json_atomic(chosen.out, whole)
+    print(table(whole["results"]))
+    if chosen.predict and chosen.ledger:
+        record(chosen.ledger, whole)
+    return int(any("error" in found for found in whole["results"].values()))
+
+
+def measured(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The measurements; they are written to `chosen.out` after every configuration too."""
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     device = prediction.measured_device(torch.bfloat16 if ON_GPU else torch.float32)
     print(device, flush=True)
-    results: dict[str, dict[str, Any]] = {}
-    command = "python -m tests.bench_gpu " + " ".join(sys.argv[1:])
+    whole = {
+        "device": dataclasses.asdict(device),
+        "machine": machine(),
+        "packages": package_versions(),
+        "torch": {"version": torch.__version__, "cuda": torch.version.cuda},
+        "command": "python -m tests.bench_gpu " + " ".join(sys.argv[1:]),
+        "options": {key: value for key, value in vars(chosen).items() if not isinstance(value, Path)},
+        "results": {},
+    }
     for name in chosen.configurations:
         with tempfile.TemporaryDirectory() as scratch:
             folder = chosen.out.parent if chosen.profile else Path(scratch)
             try:
-                results[name] = measure(name, chosen, device, folder)
+                whole["results"][name] = measure(name, chosen, folder)
             except Exception:  # an error belongs to the result; the other configurations are measured all the same
-                results[name] = {"error": traceback.format_exc()}
-                print(results[name]["error"], flush=True)
+                whole["results"][name] = {"error": traceback.format_exc()}
+                print(whole["results"][name]["error"], flush=True)
         gc.collect()
         if ON_GPU:
             torch.cuda.empty_cache()
-        write_json_atomic(
-            chosen.out,
-            {
-                "device": dataclasses.asdict(device),
-                "machine": machine(),
-                "packages": package_versions(),
-                "torch": {"version": torch.__version__, "cuda": torch.version.cuda},
-                "command": command,
-                "options": {key: value for key, value in vars(chosen).items() if not isinstance(value, Path)},
-                "results": results,
-            },
-        )
-    print(table(results))
-    if chosen.ledger:
-        record(chosen.ledger, results, device, command, chosen)
-    return int(any("error" in found for found in results.values()))
+        write_json_atomic(chosen.out, whole)
+    return whole
 
 
-def record(
-    ledger: Path,
-    results: dict[str, dict[str, Any]],
-    device: prediction.Device,
-    command: str,
-    chosen: argparse.Namespace,
-) -> None:
-    """Write the measurements of a known card. Raises ValueError on any other."""
-    card = next((card for card in ("H200", "H100") if card in device.name), None)
-    if card is None or chosen.nano:
-        raise ValueError(f"--ledger is for a whole measurement on an H200 or H100, not on {device.name}")
+def with_predictions(whole: dict[str, Any]) -> dict[str, Any]:
+    """The measurements with a prediction beside each. It needs no GPU, and would cost one about a minute each."""
+    config, device = config_of(words(), whole["options"]["nano"]), prediction.Device(**whole["device"])
+    results = whole["results"].items()
+    return whole | {"results": {name: r if "error" in r else compared(r, config, device) for name, r in results}}
+
+
+def record(ledger: Path, whole: dict[str, Any]) -> None:
+    """Write the numbers of a known card. Raises ValueError on any other."""
+    card = next((card for card in ("H200", "H100") if card in whole["device"]["name"]), None)
+    if card is None:
+        raise ValueError(f"--ledger is for what an H200 or H100 measured, not {whole['device']['name']}")
     record_measurements(
         ledger,
         {
             f"gpu.{card.lower()}.qwen25vl_3b.{name}.{key}": {
-                "value": found[key], "unit": unit, "n": chosen.updates, "seeds": [0], "command": command,
+                "value": found[key], "unit": unit, "n": len(found["updates"]) - 1, "seeds": [0],
+                "command": whole["command"], "machine": whole["machine"],
             }
-            for name, found in results.items() if "error" not in found
+            for name, found in whole["results"].items() if "error" not in found
             for key, unit in UNITS.items()
         },
     )  # fmt: skip

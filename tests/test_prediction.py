@@ -133,11 +133,11 @@ def test_a_real_model_has_its_published_number_of_parameters(config, published):
 
 def test_four_bits_leave_embeddings_and_head_as_they_are():
     model = prediction.build(QWEN_3B, sft(lora_rank=16), torch.float16)
-    saved = prediction.weight_bytes(model) - prediction.weight_bytes(model, four_bit=True)
-    linear = 3_754_622_976 - 151936 * 2048  # all but the embeddings, which are the head, and a few norms and biases
+    saved = prediction.weight_bytes(model) - prediction.weight_bytes(model, load_in_4bit=True)
+    linear = 3_085_938_688 - 151936 * 2048  # all but the eyes and the embeddings, and a few norms and biases
     assert saved == pytest.approx((2 - prediction.NF4) * linear, rel=2e-3)
-    with pytest.raises(ValueError, match="four bits can not be trained themselves: set lora_rank"):
-        prediction.predict(QWEN_3B, sft(), Sample(10), ROUND, four_bit=True)
+    with pytest.raises(ValueError, match="four bits can not learn; set lora_rank"):
+        prediction.predict(QWEN_3B, sft(load_in_4bit=True), Sample(10), ROUND)
 
 
 # --- a real step ------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import re
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -34,11 +35,17 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache, PretrainedConfig, PreTrainedModel
 
+from vigorl_lib import lengths
+from vigorl_lib.attention import see_by_length
+from vigorl_lib.jobs import GRPOSettings, Settings, SFTSettings
 from vigorl_lib.lengths import Sample
-from vigorl_lib.training import GRPOSettings, SFTSettings, adapter, freeze_vision
+from vigorl_lib.policy import LocalPolicy
+from vigorl_lib.prompts import Mode
+from vigorl_lib.records import Example
+from vigorl_lib.requirements import compute_dtype
+from vigorl_lib.training import adapter, freeze_vision
 from vigorl_lib.views import Zoom
 
-Settings = SFTSettings | GRPOSettings
 GIB = 2**30
 SPARE = 0.08  # of a device's memory: the context, fragments, images
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: 4 bits, a byte for 64 of them, a float for 256 of those (QLoRA)
@@ -156,21 +163,20 @@ def predict(
     *,
     zoom: Zoom | None = None,
     dtype: torch.dtype = torch.bfloat16,
-    four_bit: bool = False,
     shards: int = 1,
 ) -> Cost:
     """What a run costs on a device.
 
     `config` is a transformers config, or the folder or hub id of a model. `longest` is the longest sample: for SFT with
     all that is written, for GRPO the prompt (`settings.max_completion_length` and the crops of `zoom` come to it).
-    `four_bit`: frozen linear layers are stored as NF4. `shards`: so many GPUs share weights, gradients and moments
+    `shards`: so many GPUs share weights, gradients and moments
     (FSDP2, ZeRO-3); the settings are those of one of them. `dtype` is what is computed in; weights are stored in it
     where only an adapter learns, else in fp32 (`training.weights_dtype`). Raises ValueError where the run has no such
     form.
     """
-    if four_bit and not settings.lora_rank:
-        raise ValueError("weights in four bits can not be trained themselves: set lora_rank, for example to 16")
-    return _cost(_as_trained(config, settings, dtype), settings, longest, device, zoom, dtype, four_bit, shards)
+    if settings.load_in_4bit and not settings.lora_rank:
+        raise ValueError("load_in_4bit: weights of four bits can not learn; set lora_rank, for example to 16")
+    return _cost(_as_trained(config, settings, dtype), settings, longest, device, zoom, dtype, shards)
 
 
 def _cost(
@@ -180,7 +186,6 @@ def _cost(
     device: Device,
     zoom: Zoom | None,
     dtype: torch.dtype,
-    four_bit: bool,
     shards: int,
 ) -> Cost:
     grpo = isinstance(settings, GRPOSettings)
@@ -209,12 +214,12 @@ def _cost(
         )
         generation = Work(generation.flops / served, generation.seconds / served)
     extra = 0
-    if four_bit:  # a layer's weights are unpacked for use
+    if settings.load_in_4bit:  # a layer's weights are unpacked for use
         extra += max(_bytes([module.weight]) for module in model.modules() if isinstance(module, torch.nn.Linear))
     if shards > 1:  # a layer is gathered while the next one comes, and what stands outside of the layers
         layer = _bytes(model.model.language_model.layers[0].parameters())
         extra += 2 * layer + _bytes(model.get_input_embeddings().parameters())
-    weights = weight_bytes(model, four_bit)
+    weights = weight_bytes(model, settings.load_in_4bit)
     needs_copy = grpo and settings.beta > 0 and not settings.lora_rank
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -270,11 +275,10 @@ def advice(
     *,
     zoom: Zoom | None = None,
     dtype: torch.dtype = torch.bfloat16,
-    four_bit: bool = False,
     shards: int = 1,
 ) -> str:
     """One sentence: the run fits, or which settings would make it fit, each alone. Takes what `predict` takes."""
-    how = zoom, dtype, four_bit, shards
+    how = zoom, dtype, shards
     model = _as_trained(config, settings, dtype)
     cost = _cost(model, settings, longest, device, *how)
     room = f"{cost.memory / GIB:.1f} of {device.memory / GIB:.1f} GiB"
@@ -297,6 +301,38 @@ def advice(
         return f"does not fit ({room}), whatever is set: share the model among GPUs, or take a smaller one"
     said = [" with ".join(f"{name}: {value}".lower() for name, value in changes.items()) for changes in found]
     return f"does not fit ({room}): set {', or '.join(said)}"
+
+
+def forecast(
+    policy: LocalPolicy,
+    examples: Sequence[Example],
+    mode: Mode,
+    settings: Settings,
+    turns: Sequence[Sequence[str]] = (),
+    *,
+    zoom: Zoom | None = None,
+    launcher: str = "",
+) -> str:
+    """What a run costs here: the table for its longest sample, and the advice. As notebooks print it before they train.
+
+    `turns` are what SFT is to learn, a list an example. With a `launcher` this machine's GPUs share the run, and
+    so are the weights where it is FSDP or ZeRO.
+    """
+    dtype = compute_dtype(settings.precision)
+    device, cards = measured_device(dtype), torch.cuda.device_count() if launcher else 1
+    longest = max(lengths.samples(policy, examples, mode, turns, zoom=zoom), key=lambda sample: sample.tokens)
+    how = {"zoom": zoom, "dtype": dtype, "shards": cards if re.search("fsdp|zero", launcher) else 1}
+    what = policy.model.config, _of_one(settings, max(1, cards)), longest, device
+    return f"{table(predict(*what, **how), device)}\n{advice(*what, **how)}"
+
+
+def _of_one(settings: Settings, cards: int) -> Settings:
+    """What one of the cards does of it."""
+    if isinstance(settings, SFTSettings):
+        return dataclasses.replace(settings, batch_size=settings.batch_size // cards)
+    rows = settings.prompts_per_step * settings.group_size // settings.passes()
+    share = {"prompts_per_step": settings.prompts_per_step // cards, "completions_per_pass": rows // cards}
+    return dataclasses.replace(settings, **share)
 
 
 def _fitting_pixels(model: PreTrainedModel, settings: Settings, longest: Sample, device: Device, *how: Any) -> int:
@@ -335,6 +371,7 @@ def build(
         config = AutoConfig.from_pretrained(config)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+    see_by_length(model)
     if settings.freeze_vision:
         freeze_vision(model)
     if settings.lora_rank:
@@ -363,14 +400,15 @@ def _moved(tensor: torch.Tensor) -> int:
     return min(_bytes([tensor]), tensor.untyped_storage().nbytes())
 
 
-def weight_bytes(model: PreTrainedModel, four_bit: bool = False) -> int:
-    """Bytes of a model's weights; `four_bit`: linear layers other than the head and adapters are stored as NF4."""
+def weight_bytes(model: PreTrainedModel, load_in_4bit: bool = False) -> int:
+    """Bytes of a model's weights; `load_in_4bit`: those of the language model's layers, adapters aside, are NF4."""
     total = _bytes(model.parameters())
-    if not four_bit:
+    if not load_in_4bit:
         return total
     head = model.get_output_embeddings()
     linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    weights = [module.weight for name, module in linear.items() if module is not head and "lora_" not in name]
+    plain = ("lora_", "visual")  # see `policy.four_bits`
+    weights = [m.weight for name, m in linear.items() if m is not head and not any(word in name for word in plain)]
     return total - _bytes(weights) + math.ceil(NF4 * sum(weight.numel() for weight in weights))
 
 
@@ -409,9 +447,6 @@ class _Meter(TorchDispatchMode):
             self.work = Work(self.work.flops + flops, self.work.seconds + seconds)
         return result
 
-    def wait(self, operations: int) -> None:
-        self.work = Work(self.work.flops, self.work.seconds + operations * self.device.launch)
-
     def since(self, before: Work) -> Work:
         return Work(self.work.flops - before.flops, self.work.seconds - before.seconds)
 
@@ -435,20 +470,14 @@ class _Meter(TorchDispatchMode):
 class _LikeGpu(TorchFunctionMode):
     """Attention by a fused kernel, and 16-bit products as autocast makes them (an adapter is stored in 32 bits)."""
 
-    def __init__(self, dtype: torch.dtype, meter: _Meter | None = None) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        self.dtype, self.meter = dtype, meter
+        self.dtype = dtype
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return _attention(*map(self._cast, args), **kwargs)
-        if func is torch.split and not isinstance(args[1], int) and len(set(args[1])) == 1:
-            # The vision tower attends window by window, which is a loop of many small kernels: here it is one.
-            tensor, sizes = args
-            if self.meter:
-                self.meter.wait(len(sizes))
-            return [tensor.unflatten(2, (len(sizes), -1))[0].transpose(0, 1)]
         if func in (F.linear, F.conv3d):
             args = [*map(self._cast, args)]
         return func(*args, **kwargs)
@@ -573,7 +602,7 @@ def one_pass(
     with _Meter(device) as meter:
         for _ in range(2 if several else 1):
             before = meter.work
-            with _kept(model) as kept, _LikeGpu(computed or model.dtype, meter):
+            with _kept(model) as kept, _LikeGpu(computed or model.dtype):
                 hidden = _read(model, rows, sample.tokens, sample.images).last_hidden_state
                 scores = _Head.apply(hidden[:, -scored:].flatten(0, 1), model.get_output_embeddings().weight)
             forward = meter.since(before)
@@ -601,7 +630,7 @@ def _generation(
     Every turn reads all before it again, as TRL's loop does; a step of generation is made with half of what is new.
     """
     model.eval()
-    with _Meter(device) as reading, _LikeGpu(computed, reading):
+    with _Meter(device) as reading, _LikeGpu(computed):
         cache = _read(model, rows, prompt.tokens, prompt.images, use_cache=True).past_key_values
     a_token = _bytes(tensor for layer in cache.layers for tensor in (layer.keys, layer.values)) // prompt.tokens
     longer = DynamicCache()
@@ -609,7 +638,7 @@ def _generation(
         half = layer.keys.new_empty(*layer.keys.shape[:2], prompt.tokens + new // 2, layer.keys.shape[3])
         longer.update(half, half.clone(), number)
     del cache
-    with _Meter(device) as writing, _LikeGpu(computed, writing):
+    with _Meter(device) as writing, _LikeGpu(computed):
         hidden = _read(model, rows, 1, (), past_key_values=longer, use_cache=True).last_hidden_state
         (hidden @ model.get_output_embeddings().weight.t()).float().softmax(-1)
     model.train()
