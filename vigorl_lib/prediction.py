@@ -17,6 +17,7 @@ context, the images' pixels, talk between GPUs.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import math
 import os
@@ -369,6 +370,8 @@ def build(
     """
     if not isinstance(config, PretrainedConfig):
         config = AutoConfig.from_pretrained(config)
+    config = copy.deepcopy(config)
+    config._attn_implementation = "sdpa"  # a loaded model's names `attention.BY_LENGTH`, which no constructor knows
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     see_by_length(model)
