@@ -1,6 +1,6 @@
 """What a run will cost: exact where it can be, and held against real steps of a nano model.
 
-Everything here runs on a CPU. What a GPU takes is not measured.
+Everything here runs on a CPU. What a GPU takes measures bench_gpu.py.
 """
 
 import copy
@@ -17,6 +17,7 @@ from vigorl_lib.lengths import Sample, samples
 from vigorl_lib.nano import lessons
 from vigorl_lib.nano import model as nano
 from vigorl_lib.policy import LocalPolicy, load_policy, save_policy
+from vigorl_lib.runs import PACKAGE
 from vigorl_lib.training import GRPOSettings, SFTSettings
 from vigorl_lib.views import Zoom
 
@@ -337,3 +338,24 @@ def test_a_folder_will_do(make, tmp_path):
     assert cost.parameters == sum(parameter.numel() for parameter in known.parameters())
     with pytest.raises(OSError):
         prediction.predict(tmp_path / "none", sft(), Sample(50), ROUND)
+
+
+def test_a_notebook_is_told_before_it_trains(monkeypatch):
+    policy = load_policy(PACKAGE / "checkpoints/base")  # its config names an attention that no constructor knows
+    examples = benchmarks.load("sat2", split="dev", limit=3, seed=0)
+    replies = [["Look: red circle (20, 31)."], ["Look. " * 50], ["Look."]]
+    said = prediction.forecast(policy, examples, "grounded", sft(freeze_vision=True), replies)
+    longest = max(samples(policy, examples, "grounded", replies), key=lambda sample: sample.tokens)
+    settings, how = sft(freeze_vision=True), {"dtype": torch.float32}
+    cost = prediction.predict(policy.model.config, settings, longest, ROUND, **how)
+    assert f"at the peak  {cost.memory / prediction.GIB:9.2f} GiB" in said
+    assert said.splitlines()[-1].startswith("fits: ")
+    # Two cards: each has half of the rows, and with FSDP half of the weights.
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    whole = prediction.predict(policy.model.config, dataclasses.replace(settings, batch_size=2), longest, ROUND, **how)
+    for launcher, weights in (("torchrun", whole.weights), ("accelerate --config_file fsdp2.yaml", whole.weights // 2)):
+        shared = prediction.forecast(policy, examples, "grounded", settings, replies, launcher=launcher)
+        assert f"weights      {weights / prediction.GIB:9.2f} GiB" in shared
+        assert f"activations  {whole.activations / prediction.GIB:9.2f} GiB" in shared
+    shared = prediction._of_one(grpo(prompts_per_step=4, completions_per_pass=4), 2)
+    assert (shared.prompts_per_step, shared.completions_per_pass, shared.passes()) == (2, 2, 2)
