@@ -24,11 +24,11 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image
 from playwright.async_api import Browser, BrowserContext, Error, Frame, Page, Playwright, Request
 
-from vigorl_lib.nano.drawing import font, png
-from vigorl_lib.nano.webpages import COLOURS
+from vigorl_lib.nano.drawing import png
+from vigorl_lib.nano.webpages import COLOURS, draw_marks
 from vigorl_lib.web.actions import Action
 
 VIEWPORT = (1280, 2048)  # width and height of the window in pixels, as officially
@@ -124,13 +124,15 @@ async def open_environment(
     timeout: float = 10.0,
     pause: float = 0.0,
     live: bool = False,
+    colours: Sequence[str] = COLOURS,
 ) -> AsyncIterator[Environment]:
     """A fresh browser context with one tab per start address, the first in front.
 
     `origins` (as `http://127.0.0.1:8000`) are the only ones that may be visited, unless `live`. `cookie` is a name and
     a value for all of them; `storage_state` is a file of Playwright's, such as VisualWebArena's log-ins. `timeout` is
     in seconds, of each step; `pause` is how long to wait after each (officially 2.5: live pages go on changing after
-    they have loaded). Raises ValueError for a start address outside the origins, Crashed where it does not open.
+    they have loaded). `colours` are those of the marks, in turn. Raises ValueError for a start address outside the
+    origins, Crashed where it does not open.
     """
     width, height = viewport
     try:
@@ -143,7 +145,7 @@ async def open_environment(
     except Error as error:
         raise Crashed(f"no new window: {_reason(error)}") from error
     try:
-        environment = Environment(context, tuple(origins), viewport, timeout, pause, live)
+        environment = Environment(context, tuple(origins), viewport, timeout, pause, live, tuple(colours))
         await context.add_init_script(NOTE_LEAVING)
         if not live:
             await context.route(_outside(origins), lambda route: route.abort("blockedbyclient"))
@@ -173,8 +175,9 @@ class Environment:
         timeout: float,
         pause: float,
         live: bool,
+        colours: tuple[str, ...],
     ) -> None:
-        self.context, self.origins, self.viewport = context, origins, viewport
+        self.context, self.origins, self.viewport, self.colours = context, origins, viewport, colours
         self.timeout, self.pause, self.live = timeout, pause, live
         self._marks: dict[int, Mark] = {}
         self._loading: set[Request] = set()
@@ -207,7 +210,7 @@ class Environment:
         marks, lines = self._numbered(found)
         self._marks = {mark.id: mark for mark in marks}
         image = Image.open(io.BytesIO(shot)).convert("RGB")
-        draw_marks(image, marks)
+        draw_marks(image, [mark.box for mark in marks], self.colours)
         tab = self.context.pages.index(self.page)
         return Observation(png(image), marks, "\n".join(lines), self.page.url, tabs[tab], tabs, tab)
 
@@ -418,38 +421,6 @@ class Environment:
         page.on("crash", self._died)
         page.on("framenavigated", self._arrives)
         self._arrived += 1
-
-
-def draw_marks(image: Image.Image, marks: Sequence[Mark]) -> None:
-    """A coloured frame around each mark and its number at a corner: the first that covers no other number."""
-    pen, face, taken = ImageDraw.Draw(image), font(16), []
-    for mark in marks:
-        left, top, right, bottom = mark.box
-        pen.rectangle(
-            (left - 2, top - 2, right + 1, bottom + 1), outline=COLOURS[(mark.id - 1) % len(COLOURS)], width=2
-        )
-    for mark in marks:
-        left, top, right, bottom = mark.box
-        width, height = pen.textlength(str(mark.id), font=face) + 6, 18
-        corners = [(left - width, top - height), (left, top - height), (right - width, top - height), (right, top),
-                   (left, bottom), (right - width, bottom), (left - width, top)]  # fmt: skip
-        places = [(x, y, x + width, y + height) for x, y in corners]
-        inside = [place for place in places if _within(place, image.size)] or [(left, top, left + width, top + height)]
-        place = next((place for place in inside if not any(_overlap(place, other) for other in taken)), inside[0])
-        taken.append(place)
-        pen.rectangle(place, fill=COLOURS[(mark.id - 1) % len(COLOURS)])
-        pen.text((place[0] + 3, place[1] - 1), str(mark.id), fill="white", font=face)
-
-
-Place = tuple[float, float, float, float]
-
-
-def _within(place: Place, size: tuple[int, int]) -> bool:
-    return place[0] >= 0 and place[1] >= 0 and place[2] <= size[0] and place[3] <= size[1]
-
-
-def _overlap(one: Place, other: Place) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _outside(origins: Sequence[str]) -> re.Pattern[str]:
