@@ -23,7 +23,7 @@ OUT   := $(or $(VIGORL_OUTPUTS),outputs)/$(PROFILE)/$(ARM)/seed$(SEED)
 ALL   := $(filter $(notdir $(basename $(wildcard params/$(PROFILE)/*.yaml))), \
                   $(notdir $(basename $(sort $(wildcard notebooks/*.ipynb)))))
 # Evaluations that do not fit into the half hour of the nano profile.
-LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_% 10_% 11_% 13_% 14_%,$(ALL)))
+LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_% 09_% 10_% 11_% 13_% 14_%,$(ALL)))
 STEPS := $(filter-out $(LATER),$(ALL))
 MANIFESTS := $(STEPS:%=$(OUT)/%/manifest.json)
 

@@ -60,6 +60,7 @@ RECORDED = {
     "control.text_only.accuracy": ["06_eval_spatial/control.text_only.accuracy"],
     "control.random_points.accuracy": ["02_search_traces/compared.search_random_points"],
     "search.vigorl_judge_false_correct": ["02_search_traces/judges.trees.false_correct"],
+    **{f"web.nano.{name}.success": [f"09_eval_web_agents/nano.{name}.success"] for name in ("grounded", "ungrounded")},
     "behaviours.coder.precision": [f"{HABITS}/coder.precision"],
     "behaviours.coder.recall": [f"{HABITS}/coder.recall"],
     **{f"points.hit_rate.{how}": [f"{HABITS}/points.{how}"] for how in ("model", "random", "shuffled")},

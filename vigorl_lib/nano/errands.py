@@ -26,6 +26,11 @@ LEVELS = {
     "page": "hard",
 }  # fmt: skip
 LOOKS = 64  # of an article: so few that they need not be drawn anew for each page
+# Words of pages and actions, which the base would have to spell out letter by letter.
+WORDS = (
+    "OBJECTIVE", "PREVIOUS ACTIONS", "IMAGE", "IMG", "BUTTON", "Home", "Next", "Open", *VERBS.values(), "click",
+    "scroll", "down", "go_back", "stop",
+)  # fmt: skip
 HOPS = (1, 2, 2)  # moves of a route
 DETOUR = 0.2  # of the walks from a shelf first open a wrong article
 VISUAL = 4  # so many times likelier than any other step to be asked for: the one that chooses an article
@@ -180,7 +185,7 @@ def truth(step: Step) -> dict[str, Any]:
 def narrated(rng: random.Random, step: Step, *, grounded: bool) -> str:
     """A reply in the right form that is not always right: what is on the page, and an action.
 
-    A shelf is looked along until the thing that is named is found, or a route is walked on it.
+    On a shelf the thing that is named is looked at, or another where it is not there, or a route is walked.
     """
     things = tuple(
         skin.thing(article, place) for article, place in zip(step.page.articles, skin.places(step.page), strict=True)
@@ -202,7 +207,7 @@ def _said(rng: random.Random, step: Step, scene: Scene, how: dict[str, Any]) -> 
         hops = len(asked) if rng.random() < FINISH else rng.randint(0, len(asked))
         said, _, end = lessons.narrate(rng, scene, first=first, hops=hops, asked=asked, compare=0.0, **how)
         return said, f"open {end}"
-    opens = step.move.startswith("open")
-    last = int(step.move.split()[1]) if opens else SHELF - 1
-    last = last if heeds else rng.randrange(SHELF)
-    return lessons.survey(rng, scene, places=range(last + 1), **how), f"open {last}" if opens else step.move
+    # What is asked for, if it is here; else something that is not it.
+    here = int(step.move.split()[1]) if heeds and step.move.startswith("open") else rng.randrange(SHELF)
+    move = f"open {here}" if step.move.startswith("open") else step.move
+    return lessons.survey(rng, scene, places=[here], **how), move

@@ -174,7 +174,7 @@ async def run_tasks(
             """The browser that is shared; another one after it died."""
             async with starting:
                 if not running or not running[-1].is_connected():
-                    running.append(await web.launch(playwright, live=live))
+                    running.append(await web.launch(playwright, origins=allowed if sites else (), live=live))
                 return running[-1]
 
         async def one(task: Task) -> Episode:
@@ -184,7 +184,7 @@ async def run_tasks(
                 sites.reset(cookie[1], seed)
             async with web.open_environment(
                 await browser(), task.start_urls, allowed, cookie=cookie, storage_state=task.storage_state,
-                viewport=viewport, colours=colours, timeout=timeout, pause=pause, live=live,
+                viewport=viewport, colours=colours, timeout=timeout, pause=pause, live=live, fenced=sites is not None,
             ) as environment:  # fmt: skip
                 place = folder_of(folder, task.id)
                 return await run_episode(

@@ -49,6 +49,7 @@ HEADERS = {
     "base-uri 'none'; frame-ancestors 'none'",
     "cache-control": "no-store",
 }
+KEPT = {"cache-control": "private, max-age=3600"}  # pictures and styles: the same address, the same bytes
 TEMPLATES = Path(__file__).with_name("templates")
 FOLDERS: dict[world.Skin, list[Path]] = {"plain": [TEMPLATES], "nano": [TEMPLATES / "nano", TEMPLATES]}
 
@@ -457,7 +458,7 @@ class Sites:
         return Starlette(routes=routes)
 
     async def _style(self, request: Request) -> Response:
-        return Response((FOLDERS[self.skin][0] / "style.css").read_bytes(), media_type="text/css")
+        return Response((FOLDERS[self.skin][0] / "style.css").read_bytes(), headers=KEPT, media_type="text/css")
 
     async def _answer(self, request: Request, handler: Handler) -> Response:
         session = request.cookies.get(COOKIE, "")
@@ -499,16 +500,16 @@ async def _picture(request: Request) -> Response:
         drawn = picture(kind, colour, number)
     else:
         return Response("no such picture", 404)
-    return Response(drawn, media_type="image/png")
+    return Response(drawn, headers=KEPT, media_type="image/png")
 
 
 async def _button(request: Request) -> Response:
     name = request.path_params["name"]
     if name == "done":
-        return Response(png(nano_skin.button("do", pressed=True)), media_type="image/png")
+        return Response(png(nano_skin.button("do", pressed=True)), headers=KEPT, media_type="image/png")
     if name not in nano_skin.BUTTONS:
         return Response("no such button", 404)
-    return Response(png(nano_skin.button(name)), media_type="image/png")
+    return Response(png(nano_skin.button(name)), headers=KEPT, media_type="image/png")
 
 
 @functools.lru_cache(maxsize=8)
