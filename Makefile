@@ -27,7 +27,7 @@ LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_% 09_% 10_% 11_% 13_% 1
 STEPS := $(filter-out $(LATER),$(ALL))
 MANIFESTS := $(STEPS:%=$(OUT)/%/manifest.json)
 
-.PHONY: help setup reproduce smoke base evaluate museum claims test lab lint clean names
+.PHONY: help setup reproduce smoke base evaluate museum claims ledger test lab lint clean names
 .NOTPARALLEL:
 .SECONDEXPANSION:
 
@@ -51,12 +51,17 @@ base:  ## train a nano base of your own (notebook 01, up to an hour)
 evaluate:  ## run the evaluations that reproduce leaves out (each a few minutes)
 	@$(MAKE) --no-print-directory STEPS="$(filter-out 13_%,$(LATER))" reproduce
 
-museum:  ## train with five rewards that fail (a quarter of an hour)
+museum:  ## train with five rewards that fail (a quarter of an hour), and record what that bought
 	@$(MAKE) --no-print-directory STEPS="$(filter 13_%,$(LATER))" reproduce
+	$(RUN) vigorl_lib.report record $(OUT) --step $(filter 13_%,$(LATER))
 
 claims: $(READY)  ## train all arms over all seeds (hours; resumes) and judge the paper's claims
 	$(RUN) vigorl_lib.claims run
 	$(RUN) vigorl_lib.claims judge
+
+ledger: $(READY)  ## measure where paper and code disagree (about half an hour; resumes)
+	$(RUN) vigorl_lib.ledger run
+	$(RUN) vigorl_lib.ledger judge
 
 test: $(READY)  ## run the tests
 	OMP_NUM_THREADS=1 $(RUN) pytest -n 2

@@ -14,14 +14,19 @@ from vigorl_lib import prompts
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.faithfulness import (
     another_thing,
+    blank_crops,
+    crops_of_another,
     follows_route,
     greyed,
     hit_rate,
+    judge_points,
     named_points,
     probe_points,
+    recoloured_crops,
     route_reached,
     same_place,
     same_thing,
+    suite,
     tell_from,
     things_under,
     up_to_answer,
@@ -31,9 +36,10 @@ from vigorl_lib.faithfulness import (
 )
 from vigorl_lib.grounding import Box
 from vigorl_lib.images import open_image
-from vigorl_lib.policy import Completion
-from vigorl_lib.prompts import BACKTRACK, options_as_text
+from vigorl_lib.policy import Completion, load_policy
+from vigorl_lib.prompts import BACKTRACK, options_as_letters, options_as_text
 from vigorl_lib.records import Example
+from vigorl_lib.runs import PACKAGE
 from vigorl_lib.views import View, Zoom
 
 # Four things in the corners of a picture of 400 x 200 original pixels, which the model sees at half that size.
@@ -165,6 +171,16 @@ def test_a_hit_is_on_any_thing_of_the_name():
     assert hit_rate([], NAMED, VIEW) is None
 
 
+def test_points_are_judged_one_by_one():
+    first, second, third, unknown = judge_points(
+        [("red circle", SPOTS[0]), ("blue square", NOWHERE), ("red circle", SPOTS[3]), ("lamp", NOWHERE)], NAMED, VIEW
+    )
+    assert (first["step"], first["kind"], first["hit"], first["distance"]) == (1, "goal_aim", 1, 0)
+    assert (second["hit"], second["distance"]) == (0, pytest.approx((90**2 + 40**2) ** 0.5))
+    assert (third["step"], third["hit"], third["distance"]) == (3, 0, pytest.approx(180))  # the nearer of two
+    assert (unknown["hit"], unknown["distance"]) == (0, None)
+
+
 @pytest.mark.parametrize("thing", range(4))
 def test_a_placebo_stays_on_its_thing_and_a_move_leaves_its_name(thing):
     point = SPOTS[thing]
@@ -239,7 +255,17 @@ def test_a_way_out_is_one_more_option_in_the_same_form():
     )
     assert benchmarks.grade("sat2", "<answer> cannot tell </answer>", more).why == "wrong"
     with pytest.raises(ValueError, match="lists no options"):
-        with_way_out(benchmarks.load("vstar", "twin", split="dev", limit=1)[0])
+        with_way_out(dataclasses.replace(example, question="Which?"))
+    with pytest.raises(ValueError, match="lists no options"):
+        with_way_out(benchmarks.load("screenspot", "nano", split="dev", limit=1)[0])
+
+
+def test_a_way_out_among_letters_has_the_next_letter():
+    (example,) = benchmarks.load("vstar", "twin", split="dev", limit=1)
+    more = with_way_out(example)
+    question = example.question.split("\n(A)")[0]
+    assert more.question == options_as_letters(question, [*example.options, "cannot tell"])
+    assert more.answer == example.answer
 
 
 def test_a_grey_picture_has_the_size_of_the_first():
@@ -247,3 +273,68 @@ def test_a_grey_picture_has_the_size_of_the_first():
     picture = open_image(greyed(example).images[0], name="grey")
     assert picture.size == open_image(example.images[0], name="first").size
     assert picture.getextrema() == ((128, 128),) * 3
+
+
+# Crops that lie, and the whole suite
+
+
+@pytest.fixture(scope="module")
+def zoomer():
+    return load_policy(PACKAGE / "checkpoints/zoom")
+
+
+@pytest.fixture(scope="module")
+def closer():
+    return benchmarks.load("vstar", "twin", split="dev", limit=3, seed=1)
+
+
+def test_crops_lie_in_three_ways(zoomer, closer):
+    example, zoom = closer[0], Zoom()
+    view, thing = zoomer.view_of(example), example.truth["route"][-1]
+    point = Box(*example.truth["boxes"][thing], view.original_frame).center().to(view.frame).rounded()
+    true = view.crop(point, zoom)
+    assert blank_crops(example, point, zoom).getextrema() == ((128, 128),) * 3
+    other = crops_of_another(zoomer, closer)(example, point, zoom)
+    assert other == zoomer.view_of(closer[1]).crop(point, zoom) != true
+    painted = recoloured_crops(zoomer)(example, point, zoom)
+    assert painted.size == true.size and painted != true
+    middle = zoom.size // 2, zoom.size // 2
+    red, green, blue = true.getpixel(middle)
+    assert painted.getpixel(middle) == (green, blue, red)
+    assert view.crop(point, zoom) == true, "the picture itself stays as it is"
+    everywhere = recoloured_crops(zoomer)(dataclasses.replace(example, truth=None), point, zoom)
+    red, green, blue = true.getpixel((1, 1))
+    assert everywhere.getpixel((1, 1)) == (green, blue, red)
+
+
+LIMITS = {"max_new_tokens": 48, "temperature": 0.5, "seed": 1}
+
+
+def test_the_suite_in_several_turns_has_its_controls_and_resumes(zoomer, closer, tmp_path):
+    found = suite(zoomer, closer, "zoom", tmp_path, **LIMITS)
+    looks = {f"{how} looks" for how in ("blank", "another", "recoloured")}
+    every = {"as it is", "drawn again", "grey", "another picture", "way out offered", "grey, way out offered"}
+    assert set(found) == every | looks | {"tool off"}
+    own = found["as it is"]
+    assert own["effect"] is None and own["changed"]["value"] == own["rethought"]["value"] == 0
+    for row in found.values():
+        assert len(row["turns"]) == row["accuracy"]["n"] == 3
+        if row is not own:
+            gained = row["accuracy"]["value"] - own["accuracy"]["value"]
+            assert row["effect"]["value"] == pytest.approx(gained)
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    silent = SimpleNamespace(**{name: vars(zoomer)[name] for name in ("model", "processor", "batch_size")})
+    silent.view_of, silent.frame_of = zoomer.view_of, zoomer.frame_of  # it can not speak
+    assert suite(silent, closer, "zoom", tmp_path, **LIMITS) == found
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
+def test_the_suite_in_one_turn_cuts_thoughts_and_moves_points(zoomer, closer, tmp_path):
+    told = {"first step alone", "steps in another order", "first point moved", "placebo move", "tool on"}
+    found = suite(zoomer, closer, "grounded", tmp_path / "new", **LIMITS)
+    assert told <= found.keys()
+    photographs = [dataclasses.replace(example, truth=None) for example in closer]
+    without = suite(zoomer, photographs, "grounded", tmp_path / "new", **LIMITS)
+    assert found.keys() - without.keys() == {"first point moved", "placebo move"}
+    untouched = found["first step alone"]
+    assert len(untouched["turns"]) == 3 and (untouched["accuracy"] or {"n": 0})["n"] <= 3

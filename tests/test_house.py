@@ -18,18 +18,22 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 # Top to bottom: a room imports what stands below it or beside it, never above (DESIGN §2).
 ROOMS = (
-    ("claims",),
+    ("claims", "ledger"),
     ("report", "figures", "explorer", "study"),
+    ("effects",),
     ("faithfulness",),
+    ("prediction",),
     ("training", "evaluation"),
+    ("jobs",),
     ("search", "zoom", "web", "behaviours"),
+    ("lengths",),
     ("policy", "served", "serving"),
     ("views",),
     ("rewards",),
     ("benchmarks",),
     ("nano",),
     ("prompts", "traces", "answers", "grounding", "stats", "images", "pages", "processors"),
-    ("runs", "records"),
+    ("runs", "records", "requirements"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted((ROOT / "vigorl_lib").rglob("*.py"))
@@ -41,7 +45,7 @@ def read(name):
 
 def dependencies():
     project = tomllib.loads(read("pyproject.toml"))["project"]
-    extras = project["optional-dependencies"]
+    extras = project["optional-dependencies"] | {"4bit": []}  # no part of the reference run, which has no GPU
     return [Requirement(text) for texts in [project["dependencies"], *extras.values()] for text in texts]
 
 

@@ -69,6 +69,16 @@ def test_corrected_chain_does_not_repeat_the_shared_prefix():
     )
 
 
+def test_as_released_the_right_one_is_told_from_the_root_again():
+    (chain,) = corrected_chains(TREE)
+    (released,) = corrected_chains(TREE, restart=True)
+    before = chain.steps.index(BACKTRACK)
+    assert released.steps[: before + 1] == chain.steps[: before + 1]
+    told_again = released.steps[before + 1 : len(released.steps) - len(chain.steps[before + 1 :])]
+    assert told_again and told_again == chain.steps[: len(told_again)]
+    assert released in chains(TREE, restart=True)
+
+
 def test_every_wrong_and_correct_pair_of_a_node_is_corrected():
     wrong = [Rollout((f"Bowl ({number}, 0).",), None, 0.0) for number in range(2)]
     right = [Rollout((f"Cup ({number}, 1).",), "cup", 1.0) for number in range(3)]

@@ -1,5 +1,6 @@
 """Parameter files fit the notebooks that they are for; papermill itself would only warn."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from vigorl_lib.runs import check_params
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
 FILES = sorted((ROOT / "params").glob("*/*.yaml")) + sorted((ROOT / "params/arms").glob("*/*.yaml"))
+FILES = [path for path in FILES if path.parent.name != "launch"]  # accelerate's own, see test_launching.py
+REAL = ("t4", "one_gpu", "paper_3b", "paper_7b")
 # The base ships; retraining it is the reader's choice, outside `make reproduce`.
 NOT_IN_NANO = {"01_nano_world"}
 
@@ -47,3 +50,32 @@ def test_smoke_runs_every_notebook():
 
 def test_reproduce_leaves_out_no_notebook_by_accident():
     assert NOTEBOOKS - stems("nano") <= NOT_IN_NANO
+
+
+@pytest.mark.parametrize("profile", REAL)
+def test_a_real_profile_says_where_each_value_is_from(profile):
+    assert stems(profile) == {"02_search_traces", "03_warm_start", "04_grounded_grpo", "05_zoom_grpo", "12_report"}
+    for path in (ROOT / "params" / profile).glob("0*.yaml"):
+        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+        sourced = [line for line in lines if re.search(r"# .*([Pp]aper|[Ss]cript|[Rr]eleased|As in|as )", line)]
+        assert len(sourced) > 0.6 * len(lines), [line for line in lines if line not in sourced]
+
+
+@pytest.mark.parametrize("profile", REAL)
+def test_a_real_profile_s_steps_fit_together(profile):
+    """Points mean the same pixels, and questions have the same ids, from the search to RL; batches can be cut up."""
+    search, sft, grpo, zoom = (
+        yaml.safe_load((ROOT / "params" / profile / f"{step}.yaml").read_text())
+        for step in ("02_search_traces", "03_warm_start", "04_grounded_grpo", "05_zoom_grpo")
+    )
+    assert search["max_pixels"] == sft["max_pixels"] == grpo["max_pixels"] == zoom["max_pixels"]
+    assert search["model"] == sft["model"] == zoom["model"] == grpo.get("model", sft["model"])
+    assert search.get("source") == sft.get("source") == grpo.get("source")
+    assert search.get("zoom_source", "twin") == zoom.get("source", "twin")
+    assert search["num_examples"] == sft["num_examples"]
+    cards = 8 if "launcher" in grpo else 1
+    assert sft["batch_size"] % cards == zoom["sft_batch_size"] % cards == 0
+    for values in (grpo, zoom):
+        completions = values["prompts_per_step"] * values["group_size"]
+        assert completions % values["completions_per_pass"] == 0 == values["completions_per_pass"] % cards
+        assert values["load_in_4bit"] <= (values["lora_rank"] > 0)

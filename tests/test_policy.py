@@ -384,6 +384,30 @@ def as_real(policy, tmp_path, name="model"):
     return policies.load_policy(folder, batch_size=4)
 
 
+def test_in_fp16_the_eyes_stay_in_fp32(policy, examples, tmp_path):
+    """As Qwen2.5-VL-3B's do, these go beyond fp16's 65,504 on the way, and come back."""
+    loud = LocalPolicy(copy.deepcopy(policy.model), policy.processor)
+    up, down = [part for part in loud.model.model.visual.merger.modules() if isinstance(part, torch.nn.Linear)]
+    with torch.no_grad():
+        up.weight.mul_(up.weight.new_tensor(60_000) / up.weight.abs().max())
+        down.weight.mul_(1e-4)
+    loaded = policies.load_policy(policies.save_policy(loud, tmp_path), dtype=torch.float16)
+    inputs = loaded._processed(talks(loaded, examples[:1]), [""])
+
+    @torch.no_grad()
+    def finite():
+        with torch.autocast("cpu", torch.float16):
+            return bool(loaded.model(**inputs).logits.isfinite().all())
+
+    eyes = loaded.model.model.visual
+    assert next(eyes.parameters()).dtype == torch.float32
+    assert next(loaded.model.model.language_model.parameters()).dtype == torch.float16
+    assert finite()
+    del eyes.forward  # the control: the same eyes in fp16
+    eyes.half()
+    assert not finite()
+
+
 def test_a_real_model_is_asked_in_its_family_s_dialect(policy, examples, tmp_path):
     real = as_real(policy, tmp_path)
     family = policy.model.config.model_type

@@ -58,6 +58,18 @@ def test_collect_reads_what_a_run_really_writes(tmp_path):
     assert recorded(collect(tmp_path))["tour.first_figure_s"] == {"value": 7.0, "step": "00_tour"}
 
 
+def test_one_step_can_be_recorded_alone(seed):
+    accuracy = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 120}
+    write(seed, manifest(report.MUSEUM, {"rewards": 5, "accuracy": {"grounded_length": accuracy}}, seed=3))
+    entries = measurements(seed, report.MUSEUM)
+    assert set(entries) == {"museum.rewards", "museum.accuracy.grounded_length"}
+    assert entries["museum.rewards"]["value"] == 5 and entries["museum.rewards"]["unit"] == "rewards"
+    assert entries["museum.accuracy.grounded_length"]["command"] == "make museum PROFILE=nano ARM=vigorl SEED=3"
+    assert entries.items() <= measurements(seed).items()
+    with pytest.raises(ValueError, match="no finished step"):
+        measurements(seed, "05_zoom_grpo")
+
+
 def test_collect_names_a_broken_manifest(seed):
     (seed / "00_tour/manifest.json").write_text("{")
     with pytest.raises(ValueError, match="00_tour/manifest.json: not JSON"):
@@ -166,4 +178,4 @@ def test_the_page_is_escaped_and_needs_no_network():
 def test_every_recorded_figure_has_a_step_and_every_unit_a_figure():
     steps = {place.partition("/")[0] for places in report.RECORDED.values() for place in places}
     ends = {name.rpartition(".")[2] for name in (*report.RECORDED, "reproduce.peak_gib")}
-    assert steps <= {*report.STEPS, report.HABITS} and report.UNITS.keys() <= ends
+    assert steps <= {*report.STEPS, *report.TARGETS} and report.UNITS.keys() <= ends

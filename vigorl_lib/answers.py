@@ -110,7 +110,7 @@ def released_string_match(gold: str, prediction: str) -> bool:
     Both in lower case, without ASCII punctuation and blanks (line ends inside stay). To the letter, so:
     "left or right" is right for "left", "nothing" for "no", "13" for "3", anything for an empty gold, and
     nearly anything for a gold that is a letter.
-    Source: `src/vlmsearch/reward_funcs/judge.py`, method.md §2.4.
+    Source: `src/vlmsearch/reward_funcs/judge.py`.
     """
     return _released(gold) in _released(prediction)
 

@@ -1,8 +1,10 @@
 """Does a model do what its points say? Routes judged by a twin's truth (never a reward), crops that lie, moved points.
 
+`suite` asks it of any policy and any examples: one intervention after the other, and what each one changed.
+
 Points are pixels of the frame that the model writes in (`View.frame`), the truth's boxes are pixels of the original
 (`View.original_frame`). Of the view only these two frames are used: the pictures of a twin are all of one size, so
-one view serves all of its examples. Every function raises ValueError on an example without truth (a photograph).
+one view serves all of its examples. What needs a truth raises ValueError on an example without one (a photograph).
 """
 
 from __future__ import annotations
@@ -12,17 +14,22 @@ import functools
 import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from vigorl_lib.answers import last_answer, letter
-from vigorl_lib.grounding import Box, Point
-from vigorl_lib.images import picture_of
+from vigorl_lib.answers import last_answer, letter, named_option
+from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.evaluation import predict
+from vigorl_lib.grounding import Box, Point, distance
+from vigorl_lib.images import cut_crop, picture_of
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.policy import LocalPolicy
 from vigorl_lib.prompts import BACKTRACK, Mode
 from vigorl_lib.records import Example
+from vigorl_lib.runs import slug
+from vigorl_lib.stats import average, share
 from vigorl_lib.traces import find_points, parse_turn, render_single, split_steps
 from vigorl_lib.views import View, Zoom
 
@@ -70,7 +77,7 @@ def _truth(example: Example) -> Any:
     return example.truth
 
 
-def with_other_crops(policy: LocalPolicy, cut: Callable[[Example, tuple[int, int], Zoom], Image.Image]) -> LocalPolicy:
+def with_other_crops(policy: LocalPolicy, cut: Cut) -> LocalPolicy:
     """The policy, but a look at a point of an example shows what `cut` returns instead of the place itself.
 
     Weights and prompts are the same: what its answers lose or gain, they owe to what the crops show.
@@ -95,6 +102,9 @@ class _OtherView(View):
 
 # --- pictures and questions that are changed ----------------------------------------------------------------
 
+WAY_OUT = "cannot tell"
+OPTION_FORMS = ("{}. {}", "({}) {}")  # `prompts.options_as_text` and `options_as_letters`
+
 
 def greyed(example: Example) -> Example:
     """The example with a grey picture of the same size: what is right then was not seen."""
@@ -102,14 +112,64 @@ def greyed(example: Example) -> Example:
     return dataclasses.replace(example, images=(png(grey),))
 
 
-def with_way_out(example: Example, words: str = "cannot tell") -> Example:
+def with_way_out(example: Example, words: str = WAY_OUT) -> Example:
     """The example with one more option at the end. Raises ValueError where the question does not list its options."""
-    last = f"\n{letter(len(example.options) - 1)}. {example.options[-1]}" if example.options else ""
-    if not last or last not in example.question:
+    last = _last_option(example)
+    if last is None:
         raise ValueError(f"example {example.id!r}: its question lists no options such as 'A. …'; none can be added")
-    more = f"{last}\n{letter(len(example.options))}. {words}"
-    question = more.join(example.question.rsplit(last, 1))
+    line, form = last
+    more = f"{line}\n" + form.format(letter(len(example.options)), words)
+    question = more.join(example.question.rsplit(line, 1))
     return dataclasses.replace(example, question=question, options=(*example.options, words))
+
+
+def _last_option(example: Example) -> tuple[str, str] | None:
+    """The line of the question with its last option, and the form of such lines; None where there is none."""
+    if not example.options:
+        return None
+    filled = (
+        (f"\n{form.format(letter(len(example.options) - 1), example.options[-1])}", form) for form in OPTION_FORMS
+    )
+    return next((found for found in filled if found[0] in example.question), None)
+
+
+# --- crops that lie -----------------------------------------------------------------------------------------
+
+# What a look at a point of an example shows; the point is in the frame that the policy writes in.
+Cut = Callable[[Example, tuple[int, int], Zoom], Image.Image]
+
+
+def blank_crops(example: Example, point: tuple[int, int], zoom: Zoom) -> Image.Image:
+    """Nothing: grey."""
+    return Image.new("RGB", (zoom.size, zoom.size), (128, 128, 128))
+
+
+def crops_of_another(policy: LocalPolicy, examples: Sequence[Example]) -> Cut:
+    """The same place of the next example's picture."""
+    following = {one.id: other for one, other in zip(examples, _rotated(examples), strict=True)}
+    return lambda example, point, zoom: policy.view_of(following[example.id]).crop(point, zoom)
+
+
+def recoloured_crops(policy: LocalPolicy) -> Cut:
+    """The right place, but the thing that is looked at has its red, green and blue exchanged.
+
+    So its colour is another one than a moment ago in the view. Where no thing is known to be (a photograph, or a look
+    at the background), the whole crop is recoloured.
+    """
+
+    def cut(example: Example, point: tuple[int, int], zoom: Zoom) -> Image.Image:
+        view = policy.view_of(example)
+        thing = things_under([point], example, view)[0] if example.truth else None
+        window = view.window(point, zoom)
+        # A truth's box ends with its last pixel, a crop's window after it.
+        left, top, right, bottom = window if thing is None else _truth(example)["boxes"][thing]
+        place = (left, top, right, bottom) if thing is None else (left, top, right + 1, bottom + 1)
+        red, green, blue = view.original.crop(place).split()
+        painted = view.original.copy()
+        painted.paste(Image.merge("RGB", (green, blue, red)), place[:2])
+        return cut_crop(painted, window, (zoom.size, zoom.size))
+
+    return cut
 
 
 # --- points that are moved, thoughts that are cut ---------------------------------------------------------
@@ -132,11 +192,32 @@ def named_points(turns: Sequence[str], names: Iterable[str]) -> list[tuple[str, 
     return found
 
 
+def judge_points(
+    named: Sequence[tuple[str, tuple[int, int]]], example: Example, view: View
+) -> list[dict[str, float | int | str | None]]:
+    """One row a point of `named_points`: is it where its name is?
+
+    step      number of the point in its trace, from 1
+    kind      of the question
+    hit       1 where it lies in the box of a thing of its name, else 0
+    distance  to the middle of the nearest thing of its name, in pixels of the frame that the model writes in; None
+              where there is no such thing
+    """
+    truth = _truth(example)
+    boxes = [Box(*box, view.original_frame) for box in truth["boxes"]]
+    rows = []
+    for step, (name, point) in enumerate(named, start=1):
+        place = Point(*point, view.frame)
+        own = [box for box, known in zip(boxes, truth["names"], strict=True) if known == name]
+        hit = float(any(box.contains(place) for box in own))
+        nearest = min((distance(place, box.center()) for box in own), default=None)
+        rows.append({"step": step, "kind": example.kind, "hit": hit, "distance": nearest})
+    return rows
+
+
 def hit_rate(named: Sequence[tuple[str, tuple[int, int]]], example: Example, view: View) -> float | None:
     """The share of points that lie in the box of a thing of their name; None where there are none."""
-    names = _truth(example)["names"]
-    under = things_under([point for _, point in named], example, view)
-    hits = [thing is not None and names[thing] == name for (name, _), thing in zip(named, under, strict=True)]
+    hits = [row["hit"] for row in judge_points(named, example, view)]
     return sum(hits) / len(hits) if hits else None
 
 
@@ -256,3 +337,122 @@ def another_thing(example: Example, point: tuple[int, int], view: View) -> tuple
         return None
     chosen = random.Random(f"{example.id}/{point}").choice(others)
     return Box(*truth["boxes"][chosen], view.original_frame).center().to(view.frame).rounded()
+
+
+# --- all of it, for any policy --------------------------------------------------------------------------------
+
+
+def suite(
+    policy: LocalPolicy,
+    examples: Sequence[Example],
+    mode: Mode,
+    folder: str | Path,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    zoom: Zoom | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Intervention -> what it did to a policy's replies; "as it is" and "drawn again" are the controls.
+
+    turns        the replies, one an example; None where the intervention does not apply to it
+    accuracy     share of right answers
+    effect       accuracy minus that of "as it is", item by item, with a 95 % interval; None for "as it is" itself
+    changed      share of answers that are other ones than as it is; so much does "drawn again" by luck alone
+    rethought    the same of the last thought
+    points       share of replies with a point
+    cannot_tell  share of replies that take the way out
+
+    Every mode: the picture grey or another one, one more option "cannot tell" (where the question lists its options),
+    the tool given or taken. "zoom": looks that show nothing, another picture, or the thing in other colours. All
+    others: the first step alone, the steps in another order, and, where there is a truth, the first point moved to
+    another thing, or within its own. Whole replies lie in `folder` as they come, and are not made twice.
+    """
+    sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+
+    def ask(
+        name: str, items: Sequence[Example], who: LocalPolicy = policy, how: Mode = mode, drawn_with: int = seed
+    ) -> list[Sequence[str] | None]:
+        path = Path(folder) / f"{slug(name)}.jsonl"
+        return [r.turns for r in predict(who, items, how, path, zoom=zoom, title=name, seed=drawn_with, **sampling)]
+
+    own = ask("as it is", examples)
+    found = {"as it is": (examples, own), "drawn again": (examples, ask("drawn again", examples, drawn_with=seed + 1))}
+    grey = [greyed(example) for example in examples]
+    swapped = [
+        dataclasses.replace(one, images=other.images) for one, other in zip(examples, _rotated(examples), strict=True)
+    ]
+    changed = {"grey": grey, "another picture": swapped}
+    if all(_last_option(example) for example in examples):
+        changed["way out offered"] = [with_way_out(example) for example in examples]
+        changed["grey, way out offered"] = [with_way_out(example) for example in grey]
+    found |= {name: (items, ask(name, items)) for name, items in changed.items()}
+    if mode == "zoom":
+        found["tool off"] = (examples, ask("tool off", examples, how="grounded"))
+        cuts = {
+            "blank": blank_crops,
+            "another": crops_of_another(policy, examples),
+            "recoloured": recoloured_crops(policy),
+        }
+        for name, cut in cuts.items():
+            found[f"{name} looks"] = (examples, ask(f"{name} looks", examples, with_other_crops(policy, cut)))
+    else:
+        found["tool on"] = (examples, ask("tool on", examples, how="zoom"))
+        for name, begun in _beginnings(policy, examples, [turns[0] for turns in own], seed).items():
+            told = tell_from(policy, examples, begun, mode, seed=seed, **sampling)
+            found[name] = (examples, [None if text is None else (text,) for text in told])
+    return {name: _figures(items, turns, own, policy) for name, (items, turns) in found.items()}
+
+
+def _rotated(examples: Sequence[Example]) -> list[Example]:
+    return [*examples[1:], *examples[:1]]
+
+
+def _beginnings(
+    policy: LocalPolicy, examples: Sequence[Example], texts: Sequence[str], seed: int
+) -> dict[str, list[str | None]]:
+    """Intervention -> the beginnings of changed replies, to be told to their end."""
+
+    def mixed(steps: list[str]) -> list[str]:
+        return random.Random(f"{seed}/{steps}").sample(steps, len(steps))
+
+    cuts = {"first step alone": lambda steps: steps[:1], "steps in another order": mixed}
+    begun = {name: [up_to_answer(text, keep) for text in texts] for name, keep in cuts.items()}
+    if all(example.truth for example in examples):
+        view = policy.view_of(examples[0])
+        for name, place in (("first point moved", another_thing), ("placebo move", same_thing)):
+            pairs = zip(examples, texts, strict=True)
+            begun[name] = [up_to_first_point(example, text, view, place) for example, text in pairs]
+    return begun
+
+
+def _figures(
+    examples: Sequence[Example],
+    given: Sequence[Sequence[str] | None],
+    own: Sequence[Sequence[str]],
+    policy: LocalPolicy,
+) -> dict[str, Any]:
+    rows = []
+    for example, turns, before in zip(examples, given, own, strict=True):
+        if turns is None:
+            continue
+        right, said, thought = _outcome(example, turns, policy)
+        right_before, said_before, thought_before = _outcome(example, before, policy)
+        points = any(find_points(turn) for turn in turns)
+        place = named_option(said or "", example.options)
+        out = place is not None and example.options[place] == WAY_OUT
+        rows.append((right, right - right_before, said != said_before, thought != thought_before, points, out))
+    if len(rows) < 2:  # too few for an interval
+        names = ("accuracy", "effect", "changed", "rethought", "points", "cannot_tell")
+        return {"turns": list(given), **dict.fromkeys(names)}
+    right, gained, *others = zip(*rows, strict=True)
+    shares = dict(zip(("changed", "rethought", "points", "cannot_tell"), map(share, others), strict=True))
+    effect = None if given is own else average(gained)
+    return {"turns": list(given), "accuracy": share(right), "effect": effect, **shares}
+
+
+def _outcome(example: Example, turns: Sequence[str], policy: LocalPolicy) -> tuple[float, str | None, str | None]:
+    """Right or not, the answer, and the last thought."""
+    grade = benchmarks.grade(example.benchmark, turns, example, frame=policy.frame_of(example))
+    return grade.score, last_answer(turns[-1]), parse_turn(turns[-1], zoom=True).think

@@ -92,14 +92,18 @@ def open_image(source: str | Path | bytes | ZipMember, *, max_pixels: int = 50_0
     return rgb
 
 
-def image_size(source: str | Path | bytes | ZipMember, *, name: str = "") -> tuple[int, int]:
-    """The (width, height) of an image in its `original` frame, from its header alone. Raises as `open_image` does."""
+def image_size(source: str | Path | bytes | ZipMember, *, name: str = "", upright: bool = True) -> tuple[int, int]:
+    """The (width, height) of an image in its `original` frame, without its pixels. Raises as `open_image` does.
+
+    In a PNG file the orientation may stand behind the pixels, which are then decoded: with `upright=False` only the
+    header is read, and width and height are as stored.
+    """
     if isinstance(source, ZipMember):
         name, source = name or f"{source.archive}, member {source.name!r}", source.read()
     label = name or (f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source))
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            turned = upright and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             return image.size[::-1] if turned else image.size
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{label}: no such image file; check the path or fetch the data set again") from error
@@ -138,8 +142,7 @@ def fit_image(image: Image.Image, *, min_pixels: int, max_pixels: int, factor: i
     """The image in the model's `resized` frame (see `fit_size`), bicubic.
 
     Given this image, the model's processor with the same limits has nothing left to resize, so the points
-    the model writes are pixels of exactly this frame (method.md §1.3: the released code left up to 14
-    pixels of difference).
+    the model writes are pixels of exactly this frame (the released code left up to 14 pixels of difference).
     """
     size = fit_size(image.width, image.height, min_pixels=min_pixels, max_pixels=max_pixels, factor=factor)
     return image.resize(size, Image.Resampling.BICUBIC)
@@ -184,6 +187,16 @@ def picture_of(example: Example) -> Image.Image:
     """What an example shows, as one image: its only one, or several side by side. Raises what `open_image` raises."""
     frames = [open_image(source, name=f"{example.benchmark} {example.id}") for source in example.images]
     return frames[0] if len(frames) == 1 else side_by_side(frames)
+
+
+def shown_size(example: Example) -> tuple[int, int]:
+    """The (width, height) of `picture_of` an example, from headers alone. Raises what `image_size` raises.
+
+    A picture that is stored on its side comes with its sides exchanged: it has as many pixels.
+    """
+    name = f"{example.benchmark} {example.id}"
+    sizes = [image_size(source, name=name, upright=False) for source in example.images]
+    return sum(width for width, _ in sizes), max(height for _, height in sizes)
 
 
 def _has_second_frame(image: Image.Image) -> bool:

@@ -10,17 +10,20 @@ import collections
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vigorl_lib.requirements import compute_dtype
+
+# isort: split
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, StaticLayer
 
-from vigorl_lib import grounding, prompts, traces, views
+from vigorl_lib import grounding, images, prompts, traces, views
 from vigorl_lib.processors import load_processor, save_processor
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example, Prediction, Proposal, Refused, StepRequest
@@ -102,6 +105,12 @@ class LocalPolicy:
     def frame_of(self, example: Example) -> grounding.Frame | None:
         """The frame in which the policy writes the place that an example asks for; None if it asks for none."""
         return views.frame_of(example, self._limits(), self.dialect.points)
+
+    def image_tokens(self, size: tuple[int, int]) -> int:
+        """How many tokens a picture of (width, height) pixels becomes; a crop too."""
+        limits = self._limits()
+        width, height = images.fit_size(*size, **limits)
+        return width * height // limits["factor"] ** 2
 
     def _limits(self) -> dict[str, int]:
         settings = self.processor.image_processor
@@ -310,31 +319,62 @@ def dialect_of(config: PretrainedConfig) -> prompts.Dialect:
 
 
 def load_policy(
-    name: str | Path, *, batch_size: int = 64, dtype: torch.dtype | None = None, max_pixels: int | None = None
+    name: str | Path,
+    *,
+    batch_size: int = 64,
+    dtype: torch.dtype | None = None,
+    max_pixels: int | None = None,
+    device: str | None = None,
+    load_in_4bit: bool = False,
 ) -> LocalPolicy:
     """The policy of a local folder or of a hub id (safetensors only), on the GPU where there is one.
 
     On a CPU weights are computed in fp32 whatever they are stored in: bf16 is slower there. `max_pixels` bounds what
-    the model sees of a picture, where the processor's own limit is too much. Raises FileNotFoundError where a folder
+    the model sees of a picture, where the processor's own limit is too much. `load_in_4bit` keeps the language model's
+    weights in four bits (NF4) and computes in `dtype`; it needs a GPU. Raises FileNotFoundError where a folder
     lacks a model or processor file, or the hub has no such model for us.
     """
     processor = load_processor(name)
     if max_pixels is not None:
         limits = processor.image_processor.size
         processor.image_processor.size = limits | {"longest_edge": max(max_pixels, limits["shortest_edge"])}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
-    model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, use_safetensors=True)
-    return LocalPolicy(model.to(device), processor, batch_size=batch_size)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype or (torch.float32 if device == "cpu" else compute_dtype())
+    # A quantised model is made where it stays; any other can be moved.
+    quantised = {"quantization_config": four_bits(dtype), "device_map": {"": device}} if load_in_4bit else {}
+    model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, use_safetensors=True, **quantised)
+    if dtype == torch.float16:
+        _see_in_fp32(model, device)
+    return LocalPolicy(model if load_in_4bit else model.to(device), processor, batch_size=batch_size)
 
 
-def save_policy(policy: LocalPolicy, folder: str | Path) -> Path:
-    """Save model (bf16 safetensors) and processor to one folder that `load_policy` and the stock classes read."""
+def four_bits(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314) for the language model alone, computed in `dtype`."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["model.visual", "lm_head"],  # what sees, and what shares its weights with the input
+    )
+
+
+def _see_in_fp32(model: PreTrainedModel, device: str) -> None:
+    """Keep the vision tower out of fp16: Qwen2.5-VL-3B's overflows on some pictures (vllm#13817, llama.cpp#17534)."""
+    visual = model.model.visual.float()
+    visual.forward = torch.autocast(device.split(":")[0], enabled=False)(visual.forward)
+
+
+def save_policy(policy: LocalPolicy, folder: str | Path, state: Mapping[str, torch.Tensor] | None = None) -> Path:
+    """Save model (bf16 safetensors) and processor to one folder that `load_policy` and the stock classes read.
+
+    `state` are the weights where the model itself holds but a part of them (training on several cards).
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.to(torch.bfloat16) for name, value in policy.model.state_dict().items()}
+    whole = policy.model.state_dict() if state is None else state
     policy.model.config.vigorl_dialect = policy.dialect.name
-    policy.model.save_pretrained(folder, state_dict=state)
+    policy.model.save_pretrained(folder, state_dict={name: value.to(torch.bfloat16) for name, value in whole.items()})
     save_processor(policy.processor, folder, policy.model.config.model_type)
     return folder
 

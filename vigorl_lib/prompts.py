@@ -82,7 +82,8 @@ DIALECTS = {
     )
 }
 
-# A served teacher writes one step a request; after the description of the released search's prompt (method.md §2.2).
+# A served teacher writes one step a request; after the description of the released search's prompt
+# (`scripts/mcts/run_mcts_qwen72b.sh`).
 TEACHER_SYSTEM = (
     "You answer a question about an image by looking at its regions one after the other. Write exactly one thing per "
     "reply: either the next step of your reasoning, in <think> </think>, with one point of the image as (x, y) in "
@@ -116,7 +117,7 @@ def options_as_letters(question: str, options: Sequence[str]) -> str:
 
 
 def web_step(objective: str, previous: Sequence[str]) -> str:
-    """The user's text at one step of a web agent, as in the released step files (method.md §8.2); neutralised."""
+    """The user's text at one step of a web agent, as in the released step files; neutralised."""
     lines = [f"{number}. {clean_user_text(action)}" for number, action in enumerate(previous, start=1)]
     before = "\n".join(lines)
     return f"OBJECTIVE: {clean_user_text(objective)}\n\nPREVIOUS ACTIONS: \n{before}\n\nIMAGE:\n"

@@ -1,6 +1,7 @@
 """What the manifests of a run say: figures by name, entries for the ledger of numbers, one page for people.
 
-`python -m vigorl_lib.report record outputs/nano/vigorl/seed0` writes the ledger from a run's manifests,
+`python -m vigorl_lib.report record outputs/nano/vigorl/seed0` writes the ledger from a run's manifests (`--step` from
+one of them),
 `python -m vigorl_lib.report quote README.md` renews the numbers that a text quotes from the ledger.
 """
 
@@ -31,8 +32,9 @@ STEPS = (
 )  # fmt: skip
 LEDGER, PUBLISHED = "outputs/reference/measurements.json", "params/published.yaml"
 CLAIMS, SCALING = "outputs/reference/claims.json", "outputs/reference/scaling.json"
+DISAGREEMENTS = "outputs/reference/ledger.json"
 BASE, SAT2, VSTAR = "01_nano_world", "06_eval_spatial/sat2_twin", "05_zoom_grpo/accuracy"
-HABITS = "11_behaviours"
+HABITS, MUSEUM = "11_behaviours", "13_reward_museum"
 # Name in the ledger -> step/metric of the manifests; of several the lowest counts. Benchmark scripts add
 # their own, such as `search.speedup_batched`.
 RECORDED = {
@@ -66,10 +68,36 @@ RECORDED = {
     **{f"points.hit_rate.{how}": [f"{HABITS}/points.{how}"] for how in ("model", "random", "shuffled")},
     **{
         f"faithfulness.{what}.effect": [f"{HABITS}/effect.{what}"]
-        for what in ("moved_point", "grey", "another_picture", "way_out_offered", "grey_way_out_offered")
+        for what in (
+            "moved_point",
+            "drawn_again",
+            "grey",
+            "another_picture",
+            "way_out_offered",
+            "grey_way_out_offered",
+            "tool_on",
+            "tool_off",
+            "first_step_alone",
+            "steps_in_another_order",
+            "first_point_moved",
+            "placebo_move",
+            "blank_looks",
+            "another_looks",
+            "recoloured_looks",
+        )
+    },
+    "museum.rewards": [f"{MUSEUM}/rewards"],
+    **{f"museum.start.{mode}": [f"{MUSEUM}/start.{mode}"] for mode in ("grounded", "zoom")},
+    **{
+        f"museum.accuracy.{exhibit}": [f"{MUSEUM}/accuracy.{exhibit}"]
+        for exhibit in (
+            *(f"grounded_{name}" for name in ("clean", "points_anywhere", "format_only", "substring", "length")),
+            *(f"zoom_{name}" for name in ("clean", "uncapped_bonus")),
+        )
     },
 }
-UNITS = {"seconds": "s", "first_figure_s": "s", "mib": "MiB", "peak_gib": "GiB"}
+TARGETS = {HABITS: "evaluate", MUSEUM: "museum"}  # of make; all others: reproduce
+UNITS = {"rewards": "rewards", "seconds": "s", "first_figure_s": "s", "mib": "MiB", "peak_gib": "GiB"}
 QUOTE = re.compile(r"<!-- m:([a-z0-9_.]+?)(?:/(\d+))? -->([^<]*)<!-- /m -->")
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:900px;margin:2em auto;padding:0 1em}"
@@ -129,14 +157,14 @@ def totals(manifests: Manifests) -> dict[str, Any]:
     }
 
 
-def measurements(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """The ledger's entries that a run holds; ValueError on a profile that the ledger does not speak of.
+def measurements(folder: str | Path, step: str = "") -> dict[str, dict[str, Any]]:
+    """The ledger's entries that a run holds, or one `step` of it; ValueError on a profile that it does not know.
 
     `reproduce.*` needs all steps up to the report, `reproduce.seconds` each finished at its first start.
     """
     folder = Path(folder).resolve()
     profile, arm = folder.parent.parent.name, folder.parent.name
-    manifests = collect(folder)
+    manifests = {name: manifest for name, manifest in collect(folder).items() if step in ("", name)}
     if profile not in ("nano", "base") or not manifests:
         raise ValueError(f"{folder}: no finished step of profile nano or base; give outputs/nano/<arm>/seed<k>")
     found = recorded(manifests)
@@ -156,7 +184,7 @@ def measurements(folder: str | Path) -> dict[str, dict[str, Any]]:
         entries[name] = {key: leaf[key] for key in ("value", "low", "high", "n") if key in leaf} | {
             "unit": UNITS.get(name.rpartition(".")[2], "fraction"),
             "seeds": [manifest["seed"]],
-            "command": f"make {'evaluate' if leaf['step'] == HABITS else 'reproduce'} PROFILE={profile} ARM={arm} "
+            "command": f"make {TARGETS.get(leaf['step'], 'reproduce')} PROFILE={profile} ARM={arm} "
             f"SEED={manifest['seed']}",
             "commit": f"{code['commit']} with changes" if code["dirty"] else code["commit"],
             "machine": manifest["machine"],
@@ -223,13 +251,15 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("do", choices=("record", "quote"))
     parser.add_argument("path", type=Path, help="the folder of a seed, or the text that quotes")
     parser.add_argument("--ledger", type=Path, default=Path(LEDGER))
+    parser.add_argument("--step", default="", help="record this one alone")
     chosen = parser.parse_args(words)
     try:
         if chosen.do == "record":
-            entries = measurements(chosen.path)
+            entries = measurements(chosen.path, chosen.step)
             record_measurements(chosen.ledger, entries)
-            missing = [name for name in (*RECORDED, "reproduce.seconds") if name not in entries]
-            print(f"{chosen.ledger}: {len(entries)} entries; not in these manifests: {', '.join(missing)}")
+            wanted = () if chosen.step else (*RECORDED, "reproduce.seconds")
+            missing = ", ".join(name for name in wanted if name not in entries) or "none"
+            print(f"{chosen.ledger}: {len(entries)} entries; not in these manifests: {missing}")
         else:
             ledger = json.loads(chosen.ledger.read_text(encoding="utf-8"))
             write_text_atomic(chosen.path, refresh(chosen.path.read_text(encoding="utf-8"), ledger))

@@ -2,7 +2,7 @@
 
 Two protocols. `vigorl` is the released code to the letter (`string_match.py`,
 `string_match_grounded_thinking.py`, `string_match_multiturn.py` under
-`src/trainer/rl/examples/reward_function/`; method.md §4.2, §5.4). `clean` keeps its weights and its idea:
+`src/trainer/rl/examples/reward_function/`). `clean` keeps its weights and its idea:
 
 * single turn: .5 accuracy + .5 format × coordinate, in both;
 * zoom: .6 accuracy + .4 (format × coordinate + diversity), in both.

@@ -1,8 +1,8 @@
 """The policy behind any OpenAI-compatible server: vLLM, SGLang, `transformers serve`.
 
 A server can not be made to go on with its own message, so each step is asked for anew, with the former thoughts in the
-user's text, as the released teacher is asked (method.md §2.2). Retries with back-off and jitter, time-outs and
-connection pools are the `openai` client's; this module adds how many requests may be in flight, and the account.
+user's text, as the released teacher is asked. Retries with back-off and jitter, time-outs and connection pools are the
+`openai` client's; this module adds how many requests may be in flight, and the account.
 """
 
 from __future__ import annotations

@@ -2,34 +2,60 @@
 
 Departures from the paper stand beside the setting that makes them; the traps that `check_setup` guards
 are the ones that TRL 1.16 with images in tool results really has.
+
+    python -m vigorl_lib.training RUN.yaml
+
+runs a job as the notebooks do; a launcher (torchrun, accelerate launch) can start the same
+line in several processes. What stands in the file says `vigorl_lib.jobs`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
+import itertools
 import logging
 import math
 import os
+import random
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from vigorl_lib import requirements
+
+# isort: split
 import torch
+from accelerate import PartialState
 from datasets import Dataset, Features, Json, List, Value
 from datasets import Image as ImageFeature
 from peft import LoraConfig, PeftModel
 from PIL import Image
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainerState
+from transformers import (
+    AutoModelForImageTextToText,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    set_seed,
+)
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from vigorl_lib import prompts, rewards
-from vigorl_lib.policy import LocalPolicy, load_policy
+from vigorl_lib import lengths, prompts, rewards
+from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.jobs import GRPOSettings, Job, Settings, SFTSettings, read_run, write_run
+from vigorl_lib.policy import LocalPolicy, load_policy, save_policy
 from vigorl_lib.processors import kit_template
 from vigorl_lib.prompts import Mode
-from vigorl_lib.records import Example
+from vigorl_lib.records import Example, read_lines
+from vigorl_lib.runs import write_json_atomic
 from vigorl_lib.traces import TOOL_NAME, parse_turn
 from vigorl_lib.views import View, Views, Zoom
 
@@ -123,7 +149,12 @@ def resume_point(out_dir: str | Path) -> Path | None:
 
 
 def load_to_train(
-    start: str | Path, out_dir: str | Path, *, max_pixels: int | None = None
+    start: str | Path,
+    out_dir: str | Path,
+    *,
+    max_pixels: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    load_in_4bit: bool = False,
 ) -> tuple[LocalPolicy, Path | None]:
     """The policy to train, and the checkpoint to go on from (for `train`), if there is one in `out_dir`.
 
@@ -131,10 +162,19 @@ def load_to_train(
     restores nothing into a fully fine-tuned Qwen2.5-VL (its saved names differ) and only warns; an adapter (LoRA) it
     does restore. The policy still calls itself `start`, because TRL loads the reference of the KL term by that name: a
     reference that changed with every interruption would be another objective.
+
+    The model stays on the CPU: the trainer puts it on this process's card, or in pieces on all of them. `dtype` is that
+    of its weights (see `weights_dtype`).
     """
     checkpoint = resume_point(out_dir)
     adapter = checkpoint is not None and (checkpoint / "adapter_config.json").exists()
-    policy = load_policy(start if adapter or checkpoint is None else checkpoint, max_pixels=max_pixels)
+    policy = load_policy(
+        start if adapter or checkpoint is None else checkpoint,
+        max_pixels=max_pixels,
+        dtype=dtype,
+        device=f"cuda:{PartialState().local_process_index}" if load_in_4bit else "cpu",
+        load_in_4bit=load_in_4bit,
+    )
     policy.model.config._name_or_path = str(start)
     if "endgeneration" not in policy.processor.chat_template:
         # A real model's own template does not say which tokens it wrote; ours is Qwen's form, and does.
@@ -146,8 +186,7 @@ def train(trainer: Trainer, checkpoint: Path | None) -> None:
     """Train to the last step, from `checkpoint` on where there is one (the model holds its weights already).
 
     Within one pass over the examples a resumed run ends as an unbroken one does; in a later pass TRL's
-    sampler begins its shuffling anew. From a checkpoint of the last step transformers would go one too far. An adapter
-    (LoRA) becomes part of the weights at the end, so that what is saved is a model like any other.
+    sampler begins its shuffling anew. From a checkpoint of the last step transformers would go one too far.
     """
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
     if state is None:
@@ -158,43 +197,77 @@ def train(trainer: Trainer, checkpoint: Path | None) -> None:
         trainer.state = state
         if isinstance(trainer.model, PeftModel):
             trainer.model.load_adapter(str(checkpoint), trainer.model.active_adapter)
+
+
+def save_trained(trainer: Trainer, policy: LocalPolicy, start: str | Path, folder: str | Path) -> None:
+    """Save what was trained, once, as a model folder like any other. Every process of a run must call it.
+
+    The pieces of a sharded model (FSDP, ZeRO) are gathered. An adapter (LoRA) is put into the weights of `start` as
+    they are stored, on the CPU: those in training may have been of four bits.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not isinstance(model, PeftModel):
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if trainer.is_world_process_zero():
+            save_policy(policy, folder, state)
+    elif trainer.is_world_process_zero():
+        adapter = Path(trainer.args.output_dir) / "adapter"
+        model.save_pretrained(adapter)
+        plain = AutoModelForImageTextToText.from_pretrained(start, dtype="auto", use_safetensors=True)
+        merged = PeftModel.from_pretrained(plain, adapter).merge_and_unload()
+        save_policy(LocalPolicy(merged, policy.processor), folder)
+    trainer.accelerator.wait_for_everyone()
+
+
+def share_of(count: int, name: str) -> int:
+    """What one of this run's processes takes of `count` rows. Raises ValueError where they do not take alike."""
+    processes = PartialState(cpu=not torch.cuda.is_available()).num_processes
+    if count % processes:
+        raise ValueError(
+            f"{name} is {count}, which {processes} processes can not share evenly; take a multiple of {processes}"
+        )
+    return count // processes
+
+
+def weights_dtype(lora_rank: int, precision: str) -> torch.dtype:
+    """What the weights of a model in training are loaded in.
+
+    All of them learn: fp32, though computed in `precision`. Near 0.02 the next bf16 number is 1.2e-4 away, so that
+    steps of 1e-6 (paper Tab. A1, A2) would be rounded to nothing. Only an adapter learns: `precision`.
+    """
+    return requirements.compute_dtype(precision) if lora_rank else torch.float32
+
+
+def _learn_in_fp32(trainer: Trainer) -> None:
+    """Undo what TRL does to the adapter of a 4-bit model: in bf16 small steps vanish, and a T4 can not scale it."""
     if isinstance(trainer.model, PeftModel):
-        trainer.model.merge_and_unload()  # in place: the policy's model is plain again
+        for weight in trainer.model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
 
 
 # --- SFT --------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class SFTSettings:
-    """Hyper-parameters of one SFT run, with the paper's values (Tab. A1) as defaults where it has one."""
-
-    max_steps: int
-    learning_rate: float
-    batch_size: int
-    accumulate: int = 1  # batches per optimiser step
-    warmup_steps: int = 0
-    weight_decay: float = 0.01  # paper Tab. A1
-    schedule: str = "cosine"  # paper Tab. A1
-    freeze_vision: bool = True  # paper §A5.4
-    save_steps: int = 0  # 0: no checkpoints
-    logging_steps: int = 10
-    seed: int = 0
-    lora_rank: int = 0
-    gradient_checkpointing: bool = False
-
-
-def lazy_rows(make: Callable[[int], Messages], seeds: Sequence[int]) -> Dataset:
+def lazy_rows(make: Callable[[int], Messages], seeds: Sequence[int], tokens: Sequence[int] = ()) -> Dataset:
     """A dataset whose row i is the conversation `make(seeds[i])`, made when the trainer asks for it.
 
-    Images stand inside their content blocks, in turns of any role, and the `images` column is empty: TRL
-    fills placeholders from that column but skips the tool role.
+    Images stand inside their content blocks, in turns of any role, and the `images` column is empty: TRL fills
+    placeholders from that column but skips the tool role. `tokens` are the rows' lengths (`lengths.samples`), which
+    the setting `longest_first` asks for.
     """
 
     def fill(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         return {"messages": [make(seed) for seed in batch["seed"]], "images": [[] for _ in batch["seed"]]}
 
-    return Dataset.from_dict({"seed": list(seeds)}).with_transform(fill)
+    lengths_of_rows = {"tokens": list(tokens)} if tokens else {}
+    return Dataset.from_dict({"seed": list(seeds), **lengths_of_rows}).with_transform(fill)
+
+
+def _longest_first(rows: Dataset) -> Dataset:
+    if "tokens" not in rows.column_names:
+        raise ValueError("longest_first needs to know the rows' lengths: give `tokens` to training.lazy_rows")
+    return rows.select(lengths.longest_first(range(len(rows)), list(rows.with_format(None)["tokens"])))
 
 
 class Collator:
@@ -241,20 +314,26 @@ def _inside(opened: torch.Tensor, closed: torch.Tensor) -> torch.Tensor:
 
 
 def episode(
-    example: Example, view: View, turns: Sequence[str], zoom: Zoom, dialect: prompts.Dialect = prompts.NANO
+    example: Example,
+    view: View,
+    turns: Sequence[str],
+    zoom: Zoom,
+    dialect: prompts.Dialect = prompts.NANO,
+    *,
+    mode: Mode = "zoom",
 ) -> Messages:
-    """A finished multi-turn rollout as a conversation: after each turn that calls the tool comes its crop.
+    """A finished rollout as a conversation: in mode "zoom" after each turn that calls the tool comes its crop.
 
     `turns` are the policy's messages; what each look shows, and that the last one says so, is as in
     `policy.answer` and in TRL's rollout. Raises ValueError where another turn follows one without a call, or
     there are more looks than allowed.
     """
-    talk = prompts.conversation(example, view.image, "zoom", dialect=dialect)
+    talk = prompts.conversation(example, view.image, mode, dialect=dialect)
     for index, text in enumerate(turns):
         talk.append({"role": "assistant", "content": text})
         if index + 1 == len(turns):
             break
-        call = parse_turn(text, zoom=True).call
+        call = parse_turn(text, zoom=True).call if mode == "zoom" else None
         if call is None or index == zoom.looks:
             raise ValueError(
                 f"example {example.id!r}: turn {index + 1} of {len(turns)} has no look left or calls none; "
@@ -295,14 +374,16 @@ def sft_trainer(
 
     `optimiser` takes the place of AdamW as the settings have it; their schedule applies to it too.
     """
+    if settings.longest_first:
+        rows = _longest_first(rows)
     if settings.freeze_vision:
         freeze_vision(model)
-    on_gpu = torch.cuda.is_available()
+    on_gpu, dtype = torch.cuda.is_available(), requirements.compute_dtype(settings.precision)
     args = SFTConfig(
         str(out_dir),
         max_steps=settings.max_steps,
         learning_rate=settings.learning_rate,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=share_of(settings.batch_size, "batch_size"),
         gradient_accumulation_steps=settings.accumulate,
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
@@ -317,7 +398,8 @@ def sft_trainer(
         save_total_limit=1,
         logging_steps=settings.logging_steps,
         report_to="none",
-        bf16=on_gpu and torch.cuda.is_bf16_supported() and model.dtype == torch.bfloat16,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
         use_cpu=not on_gpu,
         gradient_checkpointing=settings.gradient_checkpointing,
         dataloader_num_workers=workers,
@@ -333,50 +415,14 @@ def sft_trainer(
         optimizers=(optimiser, None),
         peft_config=adapter(settings.lora_rank),
     )
+    # The mean over the tokens of a whole batch, into however many passes and processes it is cut. transformers thinks
+    # that a Qwen VL's loss can not have that, and takes a mean of means; but the loss is TRL's, which can.
+    trainer.model_accepts_loss_kwargs = True
+    _learn_in_fp32(trainer)
     return _without_printing(trainer)
 
 
 # --- GRPO ------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class GRPOSettings:
-    """Hyper-parameters of one GRPO run; defaults are the paper's values (Tab. A2, A3) where it has one."""
-
-    max_steps: int
-    learning_rate: float
-    prompts_per_step: int  # of one update
-    steps_per_generation: int = 4  # updates on one batch of rollouts; Tab. A2: 128 questions in updates of 32
-    group_size: int = 5  # Tab. A2; 8 in multi-turn (Tab. A3)
-    max_completion_length: int = 2048  # counts the crops' tokens in multi-turn
-    temperature: float = 1.0
-    top_p: float = 1.0  # released: 0.99
-    beta: float = 0.01  # Tab. A2; KL as a loss term
-    epsilon: float = 0.2
-    epsilon_high: float = 0.28  # Tab. A2 and the released actor; the paper's text says 0.2
-    scale_rewards: Literal["group", "none"] = "group"  # released: divide by the group's std; paper's text: centre only
-    max_grad_norm: float = 1.0  # Tab. A2; 0.2 in multi-turn (Tab. A3)
-    warmup_steps: int = 0
-    weight_decay: float = 0.01
-    freeze_vision: bool = True
-    protocol: rewards.Protocol = "clean"
-    diversity_bonus: float = 0.2
-    save_steps: int = 0
-    seed: int = 0
-    lora_rank: int = 0
-    gradient_checkpointing: bool = False
-    completions_per_pass: int = 0  # of one update, that many go through the model at once; 0: all
-
-    def passes(self) -> int:
-        """How many passes make up one update. Raises ValueError where they are not all of one size."""
-        completions = self.prompts_per_step * self.group_size
-        size = self.completions_per_pass or completions
-        if completions % size:
-            raise ValueError(
-                f"completions_per_pass is {size}, which does not divide the {completions} completions of an update; "
-                "take a divisor"
-            )
-        return completions // size
 
 
 def tokens_written(rows: Sequence[Mapping[str, float]], settings: GRPOSettings) -> int:
@@ -466,10 +512,12 @@ def reward_function(
             )
             scores.append(score)
             totals.append(score.total)
+        # One by one: TRL takes the mean over all processes, which may have scored unlike numbers of them.
         for part in ("accuracy", "format", "coordinate", "diversity"):
-            values = [float(vars(score)[part]) for score in scores]
-            log_metric(part, sum(values) / len(values) if values else math.nan)
-        log_metric("unfinished", totals.count(None) / len(totals))
+            for score in scores:
+                log_metric(part, float(vars(score)[part]))
+        for total in totals:
+            log_metric("unfinished", float(total is None))
         return totals
 
     return reward
@@ -488,8 +536,13 @@ def grpo_trainer(
     """TRL's GRPOTrainer on our examples; in mode "zoom" it runs TRL's own multi-turn loop over the tool."""
     if settings.freeze_vision:
         freeze_vision(policy.model)
+    if settings.longest_first:  # shuffled here, because TRL's shuffle would move it
+        examples = random.Random(settings.seed).sample(examples, len(examples))
+        tokens = [sample.tokens for sample in lengths.samples(policy, examples, mode)]
+        examples = lengths.longest_first(examples, tokens)
     views = Views(policy.view_of, examples)
-    on_gpu = torch.cuda.is_available()
+    on_gpu, dtype = torch.cuda.is_available(), requirements.compute_dtype(settings.precision)
+    completions = settings.prompts_per_step * settings.group_size // settings.passes()
     zoom = zoom or Zoom()
     args = GRPOConfig(
         str(out_dir),
@@ -498,7 +551,7 @@ def grpo_trainer(
         lr_scheduler_type="constant_with_warmup",  # released: constant after warm-up
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
-        per_device_train_batch_size=settings.prompts_per_step * settings.group_size // settings.passes(),
+        per_device_train_batch_size=share_of(completions, "the number of completions that go at once"),
         gradient_accumulation_steps=settings.passes(),
         num_generations=settings.group_size,
         steps_per_generation=settings.steps_per_generation * settings.passes(),  # TRL counts passes
@@ -516,13 +569,20 @@ def grpo_trainer(
         scale_rewards=settings.scale_rewards,
         max_grad_norm=settings.max_grad_norm,
         mask_truncated_completions=False,
+        shuffle_dataset=not settings.longest_first,
         seed=settings.seed,
         save_strategy="steps" if settings.save_steps else "no",
         save_steps=settings.save_steps or 500,
         save_total_limit=1,
         logging_steps=1,
         report_to="none",
-        bf16=on_gpu and policy.model.dtype == torch.bfloat16,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        use_vllm=bool(settings.vllm_url),
+        vllm_mode="server",  # colocated, vLLM expands the image tokens a second time (trl#6294)
+        vllm_server_base_url=settings.vllm_url or None,
+        # vLLM may sample an image token, and TRL then drops the pictures of the whole batch.
+        generation_kwargs={"logit_bias": {policy.processor.image_token_id: -100}} if settings.vllm_url else None,
         use_cpu=not on_gpu,
         gradient_checkpointing=settings.gradient_checkpointing,
         disable_tqdm=True,
@@ -539,6 +599,7 @@ def grpo_trainer(
         callbacks=list(callbacks),
         peft_config=adapter(settings.lora_rank),
     )
+    _learn_in_fp32(trainer)
     return _without_printing(trainer)
 
 
@@ -577,3 +638,111 @@ def check_setup(policy: LocalPolicy, args: GRPOConfig, rows: Dataset) -> None:
         raise ValueError(
             f"rows {empty[:5]} have no image: TRL fails on batches that mix rows with and without; leave them out"
         )
+
+
+# --- one job, in this process or in several ---------------------------------------------------------------
+
+
+def run(job: Job, settings: Settings) -> None:
+    """Train, and leave model and curve in `job.out_dir`. In a run of several processes each of them calls it.
+
+    Batches are those of all processes together, so that their number changes nothing but the time. Raises ValueError
+    on what the machine can not do and on what the settings can not mean, before a model is loaded.
+    """
+    requirements.check(
+        precision=settings.precision,
+        lora_rank=settings.lora_rank,
+        load_in_4bit=settings.load_in_4bit,
+        vllm_url=settings.vllm_url if isinstance(settings, GRPOSettings) else "",
+    )
+    folder = Path(job.out_dir)
+    chief = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    set_seed(settings.seed)  # an adapter begins with random numbers, the same everywhere
+    examples = benchmarks.load(
+        job.benchmark, job.source, split=job.split, limit=job.num_examples or None, seed=job.examples_seed
+    )
+    policy, checkpoint = load_to_train(
+        job.start,
+        folder / "trainer",
+        max_pixels=job.max_pixels or None,
+        dtype=weights_dtype(settings.lora_rank, settings.precision),
+        load_in_4bit=settings.load_in_4bit,
+    )
+    zoom = Zoom(offset=job.crop_offset, size=job.crop_size, looks=job.looks)
+    if isinstance(settings, SFTSettings):
+        rows = _rows_to_learn(job, settings, policy, examples, zoom)
+        bar = [Progress("SFT")] if chief else []
+        trainer = sft_trainer(policy.model, policy.processor, rows, settings, folder / "trainer", callbacks=bar)
+    else:
+        bar = [Progress("GRPO", shown="reward")] if chief else []
+        trainer = grpo_trainer(policy, examples, job.mode, settings, folder / "trainer", zoom=zoom, callbacks=bar)
+    train(trainer, checkpoint)
+    save_trained(trainer, policy, job.start, folder / "model")
+    if chief:
+        write_json_atomic(folder / "curve.json", curve(trainer))
+    trainer.accelerator.free_memory()
+
+
+def _rows_to_learn(
+    job: Job, settings: SFTSettings, policy: LocalPolicy, examples: Sequence[Example], zoom: Zoom
+) -> Dataset:
+    """The job's conversations, pass after pass, each in an order of its own. Raises ValueError on unknown questions."""
+    written = list(read_lines(job.turns))
+    place = {example.id: index for index, example in enumerate(examples)}
+    unknown = [line["id"] for line in written if line["id"] not in place]
+    if unknown or not written:
+        raise ValueError(
+            f"{job.turns}: {f'no question {unknown[0]!r} among the {len(place)} loaded' if unknown else 'no turns'}; "
+            "write it for this benchmark, source, split, num_examples and examples_seed"
+        )
+    views = Views(policy.view_of, examples, kept=256)  # each is seen many times: 14 ms a time at nano size
+
+    def conversation(row: int) -> Messages:
+        index = place[written[row]["id"]]
+        return episode(examples[index], views[index], written[row]["turns"], zoom, policy.dialect, mode=job.mode)
+
+    needed, rng = settings.max_steps * settings.batch_size * settings.accumulate, random.Random(settings.seed)
+    passes = (rng.sample(range(len(written)), len(written)) for _ in itertools.count())
+    order, tokens = list(itertools.islice(itertools.chain.from_iterable(passes), needed)), []
+    if settings.longest_first:
+        asked, turns = [examples[place[line["id"]]] for line in written], [line["turns"] for line in written]
+        counted = lengths.samples(policy, asked, job.mode, turns, zoom=zoom)
+        tokens = [counted[row].tokens for row in order]
+    return lazy_rows(conversation, order, tokens)
+
+
+def launch(job: Job, settings: Settings, launcher: str = "") -> None:
+    """Run a job here, or hand its file to a command that starts `-m vigorl_lib.training FILE` in processes of its own.
+
+    `launcher` is that command's beginning, such as "torchrun --nproc_per_node 8" or "accelerate launch --config_file
+    params/launch/fsdp2.yaml"; of this environment where it has such a command. What it prints is printed here. Raises
+    FileNotFoundError where there is no such command, RuntimeError where it fails.
+    """
+    file = write_run(job, settings)
+    if not launcher:
+        return run(job, settings)
+    first, *words = shlex.split(launcher)
+    found = shutil.which(first, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if found is None:
+        raise FileNotFoundError(f"launcher: there is no command {first!r}; install it, or leave launcher empty")
+    command = [found, *words, "-m", "vigorl_lib.training", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            for line in process.stdout:
+                print(line, end="")
+        finally:
+            process.terminate()  # of a run that has ended, nothing; else the notebook was interrupted
+    if process.returncode:
+        raise RuntimeError(f"{shlex.join(command)} ended with {process.returncode}; what it said stands above")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """`python -m vigorl_lib.training RUN.yaml`."""
+    parser = argparse.ArgumentParser(prog="python -m vigorl_lib.training", description="Run an SFT or GRPO job.")
+    parser.add_argument("file", type=Path, help="flat YAML or JSON: kind, and the fields of a Job and its settings")
+    run(*read_run(parser.parse_args(words).file))
+    PartialState().destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -108,8 +108,7 @@ def clean_choice(reply: Reply, example: Example) -> Grade:
 def released_choice(reply: Reply, example: Example) -> Grade:
     """ViGoRL's evaluation: its way of reading an answer (`released_answer`), then its judge `string_match`.
 
-    The gold is `example.answer`: the option's text, or in V*Bench its letter (method.md §8.2; benchmarks.md §5 says
-    the text).
+    The gold is `example.answer`: the option's text, or in V*Bench its letter.
     """
     answer, why = released_answer(reply)
     if answer is None:

@@ -25,7 +25,6 @@ with a `metadata.jsonl` (the layout of `datasets`' ImageFolder) can be given ins
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ import pyarrow.parquet
 from vigorl_lib.benchmarks import robospatial, screenspot, visualwebarena
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import clean_choice, clean_text, released_choice
-from vigorl_lib.benchmarks.sources import digest, encoded_image, text_cell, text_list
+from vigorl_lib.benchmarks.sources import digest, encoded_image, json_rows, text_cell, text_list
 from vigorl_lib.images import image_size
 from vigorl_lib.prompts import clean_user_text, options_as_text
 from vigorl_lib.records import Example
@@ -122,7 +121,7 @@ def read(source: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
     if path.suffix == ".parquet":
         rows = enumerate(pyarrow.parquet.read_table(path).to_pylist())
     elif path.suffix == ".jsonl":
-        rows = _json_rows(path)
+        rows = json_rows(path)
     else:
         raise ValueError(f"{path}: not a .jsonl or .parquet file; see the schema in vigorl_lib/benchmarks/own.py")
     seen: dict[str, int] = {}
@@ -136,18 +135,6 @@ def read(source: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
             raise ValueError(f"{path}, row {number}: {error}; correct it") from error
         if chosen:
             yield path, number, {name: _beside(path, cell) if name in _IMAGES else cell for name, cell in row.items()}
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open() as lines:
-        for number, line in enumerate(lines):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, row {number}: not a JSON line ({error}); correct it") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, row {number}: not a JSON object but {type(row).__name__}; correct it")
-            yield number, row
 
 
 def _beside(path: Path, cell: Any) -> Any:

@@ -18,6 +18,7 @@ from vigorl_lib.benchmarks import (
     own,
     pope,
     realworldqa,
+    released,
     robospatial,
     sat2,
     screenspot,
@@ -41,6 +42,7 @@ TWIN_SPLITS = ("train", "dev", "test")  # they never share a scene: the split is
 
 
 OWN = own.FAMILY
+UNDRAWN = {family.name: family for family in (OWN, released.FAMILY)}  # read from files alone: they have no twin
 
 
 def names() -> tuple[str, ...]:
@@ -68,10 +70,10 @@ def load(
 ) -> list[Example]:
     """The examples of one split; images stay encoded, and are opened one at a time by whoever needs them.
 
-    `name` is one of `names()`, or the path of a file in the schema of `benchmarks/own.py`, which gives all of its rows
-    ("own" with that path as `source`: those of one split). `source` is "twin"
-    (procedural, needs `limit`; about 15 ms an item), "nano" (a twin in the words of the nano base, where the twin
-    itself goes beyond them), "hub", or the path of a file or of a folder laid out like the
+    `name` is one of `names()`, "released" (`benchmarks/released.py`), or the path of a file in the schema of
+    `benchmarks/own.py`, which gives all of its rows ("own" with that path as `source`: those of one split). `source` is
+    "twin" (procedural, needs `limit`; about 15 ms an item), "nano" (a twin in the words of the nano base, where the
+    twin itself goes beyond them), "hub", or the path of a file or of a folder laid out like the
     hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets the twin's scenes and the order of the
     options. `revision` is the hub's commit: pin it where figures are to be compared.
 
@@ -84,7 +86,7 @@ def load(
     or download. With a list as `left_out`, rows that can not be asked are left out instead, and the list says which and
     why: count them beside every figure.
     """
-    if isinstance(name, Path) or (name not in FAMILIES and Path(name).exists()):
+    if isinstance(name, Path) or (name not in FAMILIES | UNDRAWN and Path(name).exists()):
         name, source, split = OWN.name, Path(name), own.ALL
     family = _family(name)
     if limit is not None and limit < 1:
@@ -257,8 +259,8 @@ def _examples(family: Family, row: Mapping[str, Any], id: str, seed: int, where:
 
 
 def _family(name: str) -> Family:
-    if name == OWN.name:
-        return OWN
+    if name in UNDRAWN:
+        return UNDRAWN[name]
     if name not in FAMILIES:
         raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(FAMILIES)}, or the path of a file of your own")
     return FAMILIES[name]

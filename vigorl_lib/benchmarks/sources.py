@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,26 @@ def _expect(total: int, counts: Sequence[int], where: Path) -> None:
             f"{where}: {total} rows, expected {' or '.join(map(str, counts))}; the data set has changed or the "
             "download is not whole: pin a revision, or download it again"
         )
+
+
+def json_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """(number, row) of a .jsonl file, or of a .json file that is one list. Raises ValueError naming file and row."""
+    with path.open(encoding="utf-8") as lines:
+        numbered = enumerate(lines) if path.suffix == ".jsonl" else [(0, lines.read())]
+        for number, line in numbered:
+            try:
+                found = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, row {number}: not a JSON line ({error}); correct it") from error
+            rows = [(number, found)]
+            if path.suffix != ".jsonl":
+                if not isinstance(found, list):
+                    raise ValueError(f"{path}: not a list of rows but {type(found).__name__}; give the released file")
+                rows = list(enumerate(found))
+            for place, row in rows:
+                if not isinstance(row, dict):
+                    raise ValueError(f"{path}, row {place}: not a JSON object but {type(row).__name__}; correct it")
+                yield place, row
 
 
 def encoded_image(value: Any) -> Image:

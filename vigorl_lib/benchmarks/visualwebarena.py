@@ -11,7 +11,7 @@ go_back, stop, scroll, click, type: a scroll's direction, what is typed and the 
 element need only occur in the gold action ("click 1" is right for "click [12]"), and typing two words is always wrong.
 `clean` compares whole actions.
 
-In training an action that is half right is paid half (`released_credit`, `credit`; paper §A5.2, method.md §4.2).
+In training an action that is half right is paid half (`released_credit`, `credit`; paper §A5.2).
 """
 
 from __future__ import annotations

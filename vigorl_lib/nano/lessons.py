@@ -23,12 +23,14 @@ from vigorl_lib.traces import render_answer, render_call, render_single
 
 LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.22, 0.36, 0.36  # of the conversations; the rest look at crops
 # How far a narration heeds the question: it begins with the thing that is named there, a move takes the direction
-# that is given for it and, where sizes are asked for, compares; and it goes on for as many moves as are asked; else it
-# begins, moves and ends anywhere, early.
+# that is given for it, and it goes on for as many moves as are asked; else it begins, moves and ends anywhere, early.
+# Where sizes are asked for it moves at least once and compares at every move: a base that saw mostly guesses there
+# did not learn to repeat the size that it had said.
 START_FROM_QUESTION, FOLLOW, FINISH = 0.85, 0.9, 0.2
 # How many colours the things of a skill's picture have, with rates. A base that seldom meets two things of one colour
 # finds a shape by its colour instead of its place: where it errs, it names the right colour and another thing's shape.
 PALETTES = {1: 0.4, 2: 0.3, len(COLOURS): 0.3}
+SIZES = 0.5  # of the SAT-2 twin's questions
 SCREENS = 0.25  # of the skills' pictures, and of the formats' questions, which then ask for a place
 SUB_GOAL, CHECK, WAIT = 0.1, 0.06, 0.06  # rates of these phrases in narrations
 COMPARE = 0.5  # of the moves between things of different size: "first below: green circle (x, y), larger."
@@ -75,13 +77,15 @@ def narrate(
     first: int,
     hops: int,
     asked: tuple[str, ...] = (),
+    sizes: bool = False,
     compare: float = COMPARE,
     where: Callable[[Thing], str] = place_word,
 ) -> tuple[list[str], list[int], int]:
     """A random walk in words from thing `first`: its steps, the thing each step names, and where it ends.
 
-    Each move takes the direction that is `asked` for it at the rate FOLLOW, any other at random. `where` says where a
-    thing is to who has no points.
+    Each move takes the direction that is `asked` for it at the rate FOLLOW, any other at random. With `sizes` each of
+    them says which of its two things is larger, else some do, of things whose sizes clearly differ: at the rate
+    `compare`. `where` says where a thing is to who has no points.
     """
     mention = _mentions(rng, scene, grounded, where)
     steps, seen = [_opening(rng, mention(first))], [first]
@@ -95,7 +99,7 @@ def narrate(
         direction = direction if direction in moves else rng.choice(list(moves))
         there = moves[direction]
         size = ""
-        if _sizes_differ(here, scene.things[there]) and rng.random() < compare:
+        if sizes or (_sizes_differ(here, scene.things[there]) and rng.random() < compare):
             size = ", larger" if scene.things[there].radius > here.radius else ", smaller"
         steps.append(f"{twins.ORDINALS[hop]} {direction}: {mention(there)}{size}.")
         seen.append(there)
@@ -142,15 +146,17 @@ def _sizes_differ(a: Thing, b: Thing) -> bool:
 
 
 def concluded(rng: random.Random, item: twins.Item, steps: list[str], end: int) -> str:
-    """The option that a narration ends on, if any, else a random one: the base repeats, it does not reason.
+    """The option that a narration ends on or the size it said last, else a random one: the base repeats, and no more.
 
     On a screen, the place where it ends.
     """
     if not item.options:
         return write(spot(item.scene.things[end]))
-    sizes = (word for word in twins.SIZE_OPTIONS if steps[-1].endswith(f", {word}."))
-    said = next(sizes, item.scene.things[end].name)
-    return said if said in item.options else rng.choice(item.options)
+    sizes = (word for step in reversed(steps) for word in twins.SIZE_OPTIONS if step.endswith(f", {word}."))
+    for said in (item.scene.things[end].name, next(sizes, "")):
+        if said in item.options:
+            return said
+    return rng.choice(item.options)
 
 
 # --- skills --------------------------------------------------------------------------------------------
@@ -389,7 +395,9 @@ def _format_item(rng: random.Random, mode: prompts.Mode) -> twins.Item:
     closer = rng.random() < (0.6 if mode == "zoom" else 0.3)  # a question that only a zoom can answer
     if rng.random() < SCREENS:
         return twins.screen_item(rng, kind="pattern" if closer else "route")
-    return twins.vstar_item(rng) if closer else twins.sat2_item(rng)
+    if closer:
+        return twins.vstar_item(rng)
+    return twins.sat2_item(rng, kind="action_consequence" if rng.random() < SIZES else "goal_aim")
 
 
 def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.Item, list[dict[str, Any]]]:
@@ -448,10 +456,10 @@ def _narrated(rng: random.Random, item: twins.Item, *, grounded: bool) -> tuple[
         seen = rng.sample(alike if asked else things, rng.choice((1, 2, 2)))
         return survey(rng, item.scene, grounded=grounded, places=seen), seen, seen[-1]
     first = 0 if rng.random() < START_FROM_QUESTION else rng.choice(things)
-    early = rng.choice((0, 1, 1))
+    sizes = item.kind == "action_consequence"
+    early = 1 if sizes else rng.choice((0, 1, 1))
     hops = len(item.directions) if rng.random() < FINISH else early
-    compare = FOLLOW if item.kind == "action_consequence" else COMPARE
-    return narrate(rng, item.scene, grounded=grounded, first=first, hops=hops, asked=item.directions, compare=compare)
+    return narrate(rng, item.scene, grounded=grounded, first=first, hops=hops, asked=item.directions, sizes=sizes)
 
 
 def lesson(seed: int, *, most: int = 7, kind: float | None = None) -> list[dict[str, Any]]:

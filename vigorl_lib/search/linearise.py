@@ -3,7 +3,7 @@
 The paper's recipe with the bugs of `build_reasoning_chains_from_mcts{,_multiturn}.py` left out:
 
 1. A corrected chain resumes where the two rollouts part; the released one starts the correct reasoning
-   again at the root and so repeats the shared steps verbatim after the backtracking sentence.
+   again at the root and so repeats the shared steps verbatim after the backtracking sentence (`restart=True`).
 2. Chains are deduplicated in order; the released `list(set(chains))` has another order in every process.
 3. An answer is a parsed answer; released rollouts that never answered became chains that answer with a
    whole thought.
@@ -72,11 +72,12 @@ def direct_chains(tree: Tree) -> list[Chain]:
     ]
 
 
-def corrected_chains(tree: Tree) -> list[Chain]:
+def corrected_chains(tree: Tree, *, restart: bool = False) -> list[Chain]:
     """One chain per node and (wrong, correct) pair of its rollouts, joined by BACKTRACK where the two part.
 
     A pair makes no chain where one of the two adds no step after they part: then there is nothing to take
-    back, or nothing else that was tried. Duplicates are still in it.
+    back, or nothing else that was tried. Duplicates are still in it. With `restart` the right one is told from the root
+    again, as released.
     """
     found = []
     for path, node in tree.nodes():
@@ -88,7 +89,7 @@ def corrected_chains(tree: Tree) -> list[Chain]:
                 lost, rest = wrong.steps[shared:], right.steps[shared:]
                 if lost and rest:
                     prefix = steps_along(tree.root, path) + right.steps[:shared]
-                    steps = (*prefix, *lost, BACKTRACK, *rest)
+                    steps = (*prefix, *lost, BACKTRACK, *(prefix if restart else ()), *rest)
                     found.append(Chain(tree.id, path, "corrected", steps, right.answer))
     return found
 
@@ -103,14 +104,15 @@ def all_right(tree: Tree) -> Tree:
     return dataclasses.replace(tree, root=node(tree.root))
 
 
-def chains(tree: Tree) -> list[Chain]:
+def chains(tree: Tree, *, restart: bool = False) -> list[Chain]:
     """The training chains of a tree: direct, then corrected, each in tree order, of equals the first.
 
     Chains without a step are left out, and those whose own text breaks the grammar (a tag or a chat marker
     in a step or an answer, a point of more than six digits): what the policy wrote cannot become structure.
+    `restart` as in `corrected_chains`.
     """
     found: dict[tuple[tuple[str, ...], str], Chain] = {}
-    for chain in direct_chains(tree) + corrected_chains(tree):
+    for chain in direct_chains(tree) + corrected_chains(tree, restart=restart):
         if chain.steps and parse_turn(to_single(chain), zoom=False).well_formed:
             found.setdefault((chain.steps, chain.answer), chain)
     return list(found.values())
