@@ -10,6 +10,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from playwright.async_api import async_playwright
 
@@ -20,6 +21,7 @@ from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.benchmarks import visualwebarena
 from vigorl_lib.nano import errands, skin, world
 from vigorl_lib.nano.drawing import Question
+from vigorl_lib.nano.model import EMBEDDING_STD, add_words
 from vigorl_lib.nano.skin import SHELF, Article, Page
 from vigorl_lib.policy import load_policy
 from vigorl_lib.runs import PACKAGE
@@ -147,6 +149,23 @@ def test_what_an_action_earns(answer, gold, clean, released):
     assert visualwebarena.released_credit(answer, gold) == released
 
 
+def test_new_words_become_tokens_and_the_old_ones_stay():
+    policy, again = (load_policy(PACKAGE / "checkpoints/base") for _ in range(2))
+    old = policy.model.get_input_embeddings().weight.clone()
+    text = "OBJECTIVE: Buy it.\nclick [3]"
+    spelt = len(policy.tokenizer(text)["input_ids"])
+    for one in (policy, again):
+        add_words(one.model, one.tokenizer, errands.WORDS, seed=1)
+    ids = policy.tokenizer(text)["input_ids"]
+    assert len(ids) < spelt / 2 and policy.tokenizer.decode(ids) == text
+    new, known = policy.model.get_input_embeddings().weight, len(old)
+    assert len(new) == len(policy.tokenizer) > known and torch.equal(new[:known], old)
+    assert 0.8 < new[known:].std() / EMBEDDING_STD < 1.2
+    assert torch.equal(new, again.model.get_input_embeddings().weight), "the seed decides"
+    add_words(policy.model, policy.tokenizer, errands.WORDS, seed=2)
+    assert torch.equal(policy.model.get_input_embeddings().weight, new), "they have them already"
+
+
 def observation(*marks):
     found = tuple(Mark(number, "A", "", "", False, (0, 0, 9, 9)) for number in marks)
     shot = io.BytesIO()
@@ -220,6 +239,15 @@ def test_the_browser_shows_what_is_drawn():
                         assert np.array_equal(np.array(drawn), np.array(shown)), (site, actions)
 
     asyncio.run(run())
+
+
+@needs_chromium
+def test_a_look_at_a_page_is_what_an_agent_sees():
+    with serve(0, "nano") as sites:
+        seen = asyncio.run(web.look(sites.urls["shopping"] + "/", **WINDOW))
+    articles = tuple(Article(name, id) for id, name in nano_store("shopping", 0)[:SHELF])
+    assert np.array_equal(np.array(skin.draw(Page(articles))), np.array(Image.open(io.BytesIO(seen.screenshot))))
+    assert [mark.id for mark in seen.marks] == list(range(1, SHELF + 3))
 
 
 @needs_chromium

@@ -208,7 +208,9 @@ def build_model(
     return model
 
 
-def add_words(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> None:
+def add_words(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, words: Sequence[str], *, seed: int = 0
+) -> None:
     """Give the words tokens of their own, in place, where they have none; what these mean is still to be learnt.
 
     A nano tokenizer knows the words of the base's lessons and spells all others out. Tokens that it never wrote have
@@ -220,7 +222,8 @@ def add_words(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, words:
     if len(tokenizer) > known:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         with torch.no_grad():
-            model.get_input_embeddings().weight[known:].normal_(std=EMBEDDING_STD)
+            rng = torch.Generator().manual_seed(seed)
+            model.get_input_embeddings().weight[known:].normal_(std=EMBEDDING_STD, generator=rng)
 
 
 def _start_as_cosines(weight: torch.Tensor) -> None:

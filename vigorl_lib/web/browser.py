@@ -27,7 +27,17 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.async_api import Browser, BrowserContext, CDPSession, Error, Frame, Page, Playwright, Request
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    CDPSession,
+    Error,
+    Frame,
+    Page,
+    Playwright,
+    Request,
+    async_playwright,
+)
 
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.nano.webpages import COLOURS, draw_marks
@@ -171,6 +181,20 @@ async def open_environment(
         # A browser that is gone has closed its contexts.
         with contextlib.suppress(Error):
             await context.close()
+
+
+async def look(url: str, *, viewport: tuple[int, int] = VIEWPORT, colours: Sequence[str] = COLOURS) -> Observation:
+    """What an agent sees at an address on 127.0.0.1. Raises as `launch` and `open_environment`."""
+    parts = urllib.parse.urlsplit(url)
+    origins = [f"{parts.scheme}://{parts.netloc}"]
+    async with async_playwright() as playwright:
+        browser = await launch(playwright, origins=origins)
+        async with open_environment(
+            browser, [url], origins, viewport=viewport, colours=colours, fenced=True
+        ) as environment:
+            seen = await environment.observe()
+        await browser.close()
+    return seen
 
 
 class Environment:
