@@ -32,8 +32,8 @@ WORDS = (
     "scroll", "down", "go_back", "stop",
 )  # fmt: skip
 HOPS = (1, 2, 2)  # moves of a route
-DETOUR = 0.2  # of the walks from a shelf first open a wrong article
-VISUAL = 4  # so many times likelier than any other step to be asked for: the one that chooses an article
+DETOUR = 0.25  # of the walks from a shelf first open a wrong article
+VISUAL = 2  # so many times likelier than any other step to be asked for: the one that chooses an article
 # How far a narration of the warm start heeds its errand: it looks at the thing that is asked for, or begins there; its
 # moves are those of `lessons.narrate`; it goes all the way; its action is the one that it arrives at.
 LOOK, FINISH, ACT = 0.9, 0.8, 0.9
