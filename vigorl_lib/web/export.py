@@ -17,7 +17,7 @@ from vigorl_lib.web.actions import Action, parse_action
 from vigorl_lib.web.agent import Episode, Turn, folder_of, read_trace
 from vigorl_lib.web.policies import example_of
 
-OFFLINE = ("click", "type", "scroll", "go_back", "stop")  # what the released step files know (benchmarks.md §9)
+OFFLINE = ("click", "type", "scroll", "go_back", "stop")  # what the released step files know
 
 
 def action_examples(episodes: Sequence[Episode], folder: str | Path) -> Iterator[Example]:
