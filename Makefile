@@ -48,7 +48,7 @@ smoke:  ## run every notebook for a few steps only
 base:  ## train a nano base of your own (notebook 01, up to an hour)
 	@$(MAKE) --no-print-directory PROFILE=base reproduce
 
-evaluate:  ## run the evaluations that reproduce leaves out (minutes each; 09 a quarter of an hour)
+evaluate:  ## run the evaluations that reproduce leaves out (minutes each; 09 up to twenty)
 	@$(MAKE) --no-print-directory STEPS="$(filter-out 13_%,$(LATER))" reproduce
 
 museum:  ## train with five rewards that fail (a quarter of an hour), and record what that bought
