@@ -23,7 +23,7 @@ OUT   := $(or $(VIGORL_OUTPUTS),outputs)/$(PROFILE)/$(ARM)/seed$(SEED)
 ALL   := $(filter $(notdir $(basename $(wildcard params/$(PROFILE)/*.yaml))), \
                   $(notdir $(basename $(sort $(wildcard notebooks/*.ipynb)))))
 # Evaluations that do not fit into the half hour of the nano profile.
-LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_% 10_% 11_% 13_% 14_%,$(ALL)))
+LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_% 09_% 10_% 11_% 13_% 14_%,$(ALL)))
 STEPS := $(filter-out $(LATER),$(ALL))
 MANIFESTS := $(STEPS:%=$(OUT)/%/manifest.json)
 
@@ -48,7 +48,7 @@ smoke:  ## run every notebook for a few steps only
 base:  ## train a nano base of your own (notebook 01, up to an hour)
 	@$(MAKE) --no-print-directory PROFILE=base reproduce
 
-evaluate:  ## run the evaluations that reproduce leaves out (each a few minutes)
+evaluate:  ## run the evaluations that reproduce leaves out (minutes each; 09 up to twenty)
 	@$(MAKE) --no-print-directory STEPS="$(filter-out 13_%,$(LATER))" reproduce
 
 museum:  ## train with five rewards that fail (a quarter of an hour), and record what that bought

@@ -133,8 +133,8 @@ def test_a_browser_that_dies_costs_its_episodes_and_the_run_goes_on(saved, tmp_p
     launched = []
     launch = web.launch
 
-    async def noted(playwright, *, live=False):
-        launched.append(await launch(playwright, live=live))
+    async def noted(playwright, **how):
+        launched.append(await launch(playwright, **how))
         return launched[-1]
 
     monkeypatch.setattr(web, "launch", noted)

@@ -159,12 +159,14 @@ def test_marks_and_actions():
         asyncio.run(run(origin))
 
 
-def test_nothing_but_the_origins_is_contacted():
+@pytest.mark.parametrize("fenced", [False, True])
+def test_nothing_but_the_origins_is_contacted(fenced):
     async def run(server, origin, other_server, other):
-        server.elsewhere = "http://192.0.2.1/stolen"
+        server.elsewhere = other + "/stolen" if fenced else "http://192.0.2.1/stolen"
         async with async_playwright() as playwright:
-            browser = await web.launch(playwright)
-            async with web.open_environment(browser, [origin + "/"], [origin], viewport=VIEWPORT) as env:
+            browser = await web.launch(playwright, origins=[origin] if fenced else ())
+            how = {"viewport": VIEWPORT, "fenced": fenced}
+            async with web.open_environment(browser, [origin + "/"], [origin], **how) as env:
                 outside = ["http://example.org/", "file:///etc/passwd", "javascript:fetch('/x')", "data:text/html,hi"]
                 for url in (other + "/", *outside, "view-source:" + origin, origin + ".example.org/", "\ud800"):
                     assert "not one of the sites" in await env.act(parse_action(f"goto [{url}]"))

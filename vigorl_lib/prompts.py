@@ -116,6 +116,13 @@ def options_as_letters(question: str, options: Sequence[str]) -> str:
     return "\n".join([clean_user_text(question), *lines, tail])
 
 
+def web_step(objective: str, previous: Sequence[str]) -> str:
+    """The user's text at one step of a web agent, as in the released step files; neutralised."""
+    lines = [f"{number}. {clean_user_text(action)}" for number, action in enumerate(previous, start=1)]
+    before = "\n".join(lines)
+    return f"OBJECTIVE: {clean_user_text(objective)}\n\nPREVIOUS ACTIONS: \n{before}\n\nIMAGE:\n"
+
+
 def conversation(example: Example, image: Any, mode: Mode, *, dialect: Dialect = NANO) -> list[dict[str, Any]]:
     """The prompt of an example as chat messages; `image` is the PIL image at the size that the model sees.
 

@@ -34,7 +34,7 @@ LEDGER, PUBLISHED = "outputs/reference/measurements.json", "params/published.yam
 CLAIMS, SCALING = "outputs/reference/claims.json", "outputs/reference/scaling.json"
 DISAGREEMENTS = "outputs/reference/ledger.json"
 BASE, SAT2, VSTAR = "01_nano_world", "06_eval_spatial/sat2_twin", "05_zoom_grpo/accuracy"
-HABITS, MUSEUM = "11_behaviours", "13_reward_museum"
+WEB, HABITS, MUSEUM = "09_eval_web_agents", "11_behaviours", "13_reward_museum"
 # Name in the ledger -> step/metric of the manifests; of several the lowest counts. Benchmark scripts add
 # their own, such as `search.speedup_batched`.
 RECORDED = {
@@ -62,6 +62,7 @@ RECORDED = {
     "control.text_only.accuracy": ["06_eval_spatial/control.text_only.accuracy"],
     "control.random_points.accuracy": ["02_search_traces/compared.search_random_points"],
     "search.vigorl_judge_false_correct": ["02_search_traces/judges.trees.false_correct"],
+    **{f"web.nano.{name}.success": [f"{WEB}/nano.{name}.success"] for name in ("grounded", "ungrounded")},
     "behaviours.coder.precision": [f"{HABITS}/coder.precision"],
     "behaviours.coder.recall": [f"{HABITS}/coder.recall"],
     **{f"points.hit_rate.{how}": [f"{HABITS}/points.{how}"] for how in ("model", "random", "shuffled")},
@@ -95,7 +96,7 @@ RECORDED = {
         )
     },
 }
-TARGETS = {HABITS: "evaluate", MUSEUM: "museum"}  # of make; all others: reproduce
+TARGETS = {WEB: "evaluate", HABITS: "evaluate", MUSEUM: "museum"}  # of make; all others: reproduce
 UNITS = {"rewards": "rewards", "seconds": "s", "first_figure_s": "s", "mib": "MiB", "peak_gib": "GiB"}
 QUOTE = re.compile(r"<!-- m:([a-z0-9_.]+?)(?:/(\d+))? -->([^<]*)<!-- /m -->")
 STYLE = (

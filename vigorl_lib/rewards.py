@@ -12,6 +12,8 @@ Where they differ:
 * Accuracy where a place is asked for. Both: the answer's one point lies in the box, borders included, in the frame that
   the model writes in (the released code leaves boxes in `original` pixels, which is wrong for pictures that were made
   smaller). vigorl wants the answer to be `(int, int)` and no more, and takes anything else for malformed.
+* Accuracy where an action of a web agent is asked for: half for its verb, half for the rest. vigorl looks for verbs and
+  numbers anywhere and never at what is typed or answered; clean reads one whole action.
 * Accuracy, single turn. vigorl: the lower-cased prediction equals the gold *as it stands*, so a gold with a
   capital (every letter of V*Bench) is never reached; a letter prefix is dropped unread, so "B. left" is right
   when left is A; an answer over two lines is not found, and then the whole text is compared. clean: what the
@@ -55,6 +57,8 @@ from typing import Literal
 
 from vigorl_lib.answers import released_string_match, right_option
 from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.benchmarks import visualwebarena
+from vigorl_lib.benchmarks.graders import closed_answer
 from vigorl_lib.benchmarks.screenspot import released_hit
 from vigorl_lib.grounding import Frame
 from vigorl_lib.prompts import MODES, Mode
@@ -96,7 +100,7 @@ _NEXT_TAG = {
 class Reward:
     """A rollout's reward and its parts, before weighting.
 
-    accuracy    1 for a right answer, else 0
+    accuracy    1 for a right answer, else 0; a web action may be half right
     format      1 for a well-formed rollout, else 0
     coordinate  1 where the points are as the mode wants them (or it wants none), else 0
     diversity   what was added to the format for looking at several places
@@ -181,7 +185,7 @@ def _zoom(accuracy: float, form: float, coordinate: float, diversity: float, pro
 
 
 def _clean(turns: Sequence[str], example: Example, mode: Mode, frame: Frame, diversity_bonus: float) -> Reward:
-    accuracy = benchmarks.grade(example.benchmark, turns, example, "clean").score
+    accuracy = _clean_accuracy(turns, example)
     if mode == "direct":
         problems = _direct_problems(turns[0])
         return _single_turn(accuracy, float(not problems), 1.0, problems)
@@ -195,6 +199,13 @@ def _clean(turns: Sequence[str], example: Example, mode: Mode, frame: Frame, div
     looks = min(count_distinct(trace.calls), MOST_LOOKS)
     diversity = diversity_bonus * max(looks - 1, 0) * accuracy * form * coordinate
     return _zoom(accuracy, form, coordinate, diversity, problems)
+
+
+def _clean_accuracy(turns: Sequence[str], example: Example) -> float:
+    if example.benchmark != visualwebarena.FAMILY.name:
+        return benchmarks.grade(example.benchmark, turns, example, "clean").score
+    answer = closed_answer(turns)
+    return 0.0 if answer is None else visualwebarena.credit(answer, example.answer)
 
 
 def _direct_problems(text: str) -> tuple[str, ...]:
@@ -253,6 +264,8 @@ def _released_single(text: str, example: Example, *, grounded: bool) -> Reward:
     # Their expression for the answer does not cross a line end.
     inline = (_between(line, "<answer>", "</answer>") for line in text.split("\n"))
     prediction = next((content for content in inline if content is not None), text).strip()
+    if example.benchmark == visualwebarena.FAMILY.name:
+        return _single_turn(visualwebarena.released_credit(prediction, example.answer), form, coordinate, problems)
     if prefix := _CHOICE_PREFIX.match(prediction):
         prediction = prefix[1].strip()
     same = _released_hit(prediction, example) if example.box else prediction.lower() == example.answer.strip()

@@ -10,6 +10,8 @@ There is no official offline figure. `vigorl` is the released `_web_action`: it 
 go_back, stop, scroll, click, type: a scroll's direction, what is typed and the answer of a stop count for nothing, an
 element need only occur in the gold action ("click 1" is right for "click [12]"), and typing two words is always wrong.
 `clean` compares whole actions.
+
+In training an action that is half right is paid half (`released_credit`, `credit`; paper §A5.2).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from vigorl_lib.answers import normalise
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import closed_answer, released_answer, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
-from vigorl_lib.nano import webpages
+from vigorl_lib.nano import errands, webpages
 from vigorl_lib.prompts import clean_user_text
 from vigorl_lib.records import Example
 
@@ -100,6 +102,12 @@ def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
     return webpages.visualwebarena_row(rng, question, number), question.truth
 
 
+def nano(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """The same on pages that the nano base can read: a step of an errand."""
+    step = errands.step(rng, number)
+    return errands.visualwebarena_row(step, number), errands.truth(step)
+
+
 def released(reply: Reply, example: Example) -> Grade:
     """ViGoRL's evaluation: its way of reading an answer, then its judge `_web_action`; see the module's text."""
     answer, why = released_answer(reply)
@@ -128,12 +136,41 @@ def clean(reply: Reply, example: Example) -> Grade:
     return verdict(same, answer)
 
 
+def credit(answer: str, gold: str) -> float:
+    """What an action earns in training: half for its verb, half for the rest, read and compared as in `clean`."""
+    said, wanted = parse_action(answer), parse_action(gold)
+    if said is None or wanted is None or said.verb != wanted.verb:
+        return 0.0
+    same = said.element == wanted.element and normalise(said.content) == normalise(wanted.content)
+    return 0.5 + 0.5 * same
+
+
+def released_credit(answer: str, gold: str) -> float:
+    """The released reward of an action (`web_action_grounded_thinking.py`): verbs anywhere, in this order.
+
+    go_back and stop: whether the gold has it too. scroll: whether it goes the same way. click and type: half for the
+    verb, half for the element, which is the first number (`click`) or the first text in brackets (`type`).
+    """
+    for verb in ("go_back", "stop"):
+        if verb in answer:
+            return float(verb in gold)
+    if "scroll" in answer:
+        return float("scroll" in gold and any(way in answer and way in gold for way in ("[down]", "[up]")))
+    for verb, element in (("click", r"\[(\d+)\]"), ("type", r"\[(.*?)\]")):
+        if verb in answer:
+            said, wanted = re.search(element, answer), re.search(element, gold)
+            same = said is not None and wanted is not None and said[1] == wanted[1]
+            return 0.5 * (verb in gold) + 0.5 * (verb in gold and same)
+    return 0.0
+
+
 FAMILY = Family(
     name="visualwebarena",
     columns=("id", "image", "conversations"),
     hub=Hub(repos=("gsarch/vigorl_datasets",), files={"train": "web_action.tar"}, rows={}),
     example=example,
     twin=twin,
+    nano=nano,
     graders={"vigorl": released, "clean": clean},
     read=read_lines,
 )

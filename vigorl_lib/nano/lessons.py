@@ -79,13 +79,15 @@ def narrate(
     hops: int,
     asked: tuple[str, ...] = (),
     sizes: bool = False,
+    where: Callable[[Thing], str] = place_word,
 ) -> tuple[list[str], list[int], int]:
     """A random walk in words from thing `first`: its steps, the thing each step names, and where it ends.
 
     Each move takes the direction that is `asked` for it at the rate FOLLOW, any other at random. With `sizes` each step
-    says how wide its thing is, and each move which of its two things is larger.
+    says how wide its thing is, and each move which of its two things is larger. `where` says where a thing is to who
+    has no points.
     """
-    plain = _mentions(rng, scene, grounded)
+    plain = _mentions(rng, scene, grounded, where)
 
     def mention(index: int) -> str:
         return plain(index) + (f", {world.width(scene.things[index].radius)} wide" if sizes else "")
@@ -115,18 +117,25 @@ def narrate(
     return steps, seen, end
 
 
-def survey(rng: random.Random, scene: Scene, *, grounded: bool, places: Sequence[int]) -> list[str]:
-    """The things at `places` named one after the other."""
-    mention = _mentions(rng, scene, grounded)
+def survey(
+    rng: random.Random,
+    scene: Scene,
+    *,
+    grounded: bool,
+    places: Sequence[int],
+    where: Callable[[Thing], str] = place_word,
+) -> list[str]:
+    """The things at `places` named one after the other; `where` as in `narrate`."""
+    mention = _mentions(rng, scene, grounded, where)
     return [_opening(rng, mention(index)) for index in places]
 
 
-def _mentions(rng: random.Random, scene: Scene, grounded: bool) -> Callable[[int], str]:
+def _mentions(rng: random.Random, scene: Scene, grounded: bool, where: Callable[[Thing], str]) -> Callable[[int], str]:
     """How one narration mentions a thing: with its point, or by its name, or with a place in words."""
     if grounded:
         return lambda index: pointed(scene.things[index])
     if rng.random() < PLACE_WORD:
-        return lambda index: f"{scene.things[index].name}, {place_word(scene.things[index])}"
+        return lambda index: f"{scene.things[index].name}, {where(scene.things[index])}"
     return lambda index: scene.things[index].name
 
 

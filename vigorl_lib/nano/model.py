@@ -7,6 +7,7 @@ notebook 01.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -47,6 +48,7 @@ MARKS = (
     "</observation>",
 )
 VOCABULARY = 900
+EMBEDDING_STD = 0.3
 # The processor's normalisation: the ground of a scene comes out near zero, so that what the vision tower sees
 # of an empty patch is its place.
 BACKGROUND, CONTRAST = 0.91, 0.25
@@ -195,7 +197,7 @@ def build_model(
         elif "pos_embed" in name:
             torch.nn.init.normal_(parameter, std=1.0)  # as loud as what is drawn: a point must be read off it
         elif "embed" in name and "patch" not in name:
-            torch.nn.init.normal_(parameter, std=0.3)
+            torch.nn.init.normal_(parameter, std=EMBEDDING_STD)
         elif parameter.dim() >= 2:
             torch.nn.init.normal_(parameter, std=1 / math.sqrt(parameter[0].numel()))
     numbers = tokenizer.convert_tokens_to_ids([str(number) for number in range(VIEW_SIDE)])
@@ -204,6 +206,24 @@ def build_model(
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.config.vigorl_dialect = "nano"
     return model
+
+
+def add_words(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, words: Sequence[str], *, seed: int = 0
+) -> None:
+    """Give the words tokens of their own, in place, where they have none; what these mean is still to be learnt.
+
+    A nano tokenizer knows the words of the base's lessons and spells all others out. Tokens that it never wrote have
+    drifted into one direction, away from all that it says, and their mean, from which transformers would start, lies
+    there too: after 80 steps of SFT no word that started there was ever written. These start as all tokens did.
+    """
+    tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in words])
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        with torch.no_grad():
+            rng = torch.Generator().manual_seed(seed)
+            model.get_input_embeddings().weight[known:].normal_(std=EMBEDDING_STD, generator=rng)
 
 
 def _start_as_cosines(weight: torch.Tensor) -> None:

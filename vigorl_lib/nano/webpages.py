@@ -8,12 +8,16 @@ screenshot.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image, ImageDraw
 
+from vigorl_lib import prompts
 from vigorl_lib.nano import gui
 from vigorl_lib.nano.drawing import Question, font, png
+
+Place = tuple[float, float, float, float]
 
 WIDTH, HEIGHT = 1280, 900  # of the screenshot
 MARGIN, BAR = 20, 14  # left of the page, for numbers; right of it, the scroll bar
@@ -25,16 +29,34 @@ COLOURS = (
 BEGINNINGS = {"type": "fill in ", "look": "open the entry "}
 
 
-def draw_marks(image: Image.Image, boxes: list[gui.Box]) -> None:
-    """A coloured frame around every box, and its number, from 1, at its left."""
+def draw_marks(image: Image.Image, boxes: Sequence[Place], colours: Sequence[str] = COLOURS) -> None:
+    """A coloured frame around every box and its number, from 1, at a corner: the first that covers no other number.
+
+    A box is left, top, right, bottom in pixels of the image; the latter two are not part of it.
+    """
     pen, face = ImageDraw.Draw(image), font(16)
-    for number, (left, top, right, bottom) in enumerate(boxes, start=1):
-        colour = COLOURS[(number - 1) % len(COLOURS)]
-        pen.rectangle((left - 3, top - 3, right + 3, bottom + 3), outline=colour, width=2)
-        width = pen.textlength(str(number), font=face) + 6
-        x, y = max(left - width - 3, 0), top - 3
-        pen.rectangle((x, y, x + width, y + 18), fill=colour)
-        pen.text((x + 3, y - 1), str(number), fill="white", font=face)
+    inks = [colours[place % len(colours)] for place in range(len(boxes))]
+    for (left, top, right, bottom), ink in zip(boxes, inks, strict=True):
+        pen.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=ink, width=2)
+    taken: list[Place] = []
+    for number, ((left, top, right, bottom), ink) in enumerate(zip(boxes, inks, strict=True), start=1):
+        width, height = pen.textlength(str(number), font=face) + 6, 18
+        corners = [(left - width, top - height), (left, top - height), (right - width, top - height), (right, top),
+                   (left, bottom), (right - width, bottom), (left - width, top)]  # fmt: skip
+        places = [(x, y, x + width, y + height) for x, y in corners]
+        inside = [place for place in places if _within(place, image.size)] or [(left, top, left + width, top + height)]
+        place = next((place for place in inside if not any(_overlap(place, other) for other in taken)), inside[0])
+        taken.append(place)
+        pen.rectangle(place, fill=ink)
+        pen.text((place[0] + 3, place[1] - 1), str(number), fill="white", font=face)
+
+
+def _within(place: Place, size: tuple[int, int]) -> bool:
+    return place[0] >= 0 and place[1] >= 0 and place[2] <= size[0] and place[3] <= size[1]
+
+
+def _overlap(one: Place, other: Place) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def step(rng: random.Random, number: int) -> Question:
@@ -72,13 +94,13 @@ def step(rng: random.Random, number: int) -> Question:
         return [_screenshot(screen.image, boxes)]
 
     truth = {"boxes": [list(box) for box in boxes], "action": answer, "page": page}
-    return Question(sort, f"OBJECTIVE: {objective}", tuple(options), answer, draw, truth)
+    return Question(sort, objective, tuple(options), answer, draw, truth)
 
 
 def visualwebarena_row(rng: random.Random, question: Question, number: int) -> dict[str, Any]:
     """The question as a row of the released step files."""
-    before = "1. click  [A] [] [Home]" if rng.random() < 0.5 else ""
-    text = f"<image>{question.text}\n\nPREVIOUS ACTIONS: \n{before}\n\nIMAGE:\n"
+    before = ["click  [A] [] [Home]"] if rng.random() < 0.5 else []
+    text = f"<image>{prompts.web_step(question.text, before)}"
     (picture,) = question.draw()
     talk = [{"from": "human", "value": text}, {"from": "gpt", "value": question.answer}]
     return {"id": f"page-{number}", "image": png(picture), "conversations": talk}

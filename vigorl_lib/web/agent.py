@@ -14,17 +14,19 @@ import dataclasses
 import itertools
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, async_playwright
 
+from vigorl_lib.nano.webpages import COLOURS
 from vigorl_lib.records import append_line, read_lines
 from vigorl_lib.web import browser as web
 from vigorl_lib.web.actions import Action, reply_action
 from vigorl_lib.web.browser import Observation
 from vigorl_lib.web.evaluators import Judge, Protocol, Task, Vqa, check, evaluate
+from vigorl_lib.web.helpers import HELPERS, Helper
 from vigorl_lib.web.sites import COOKIE, Sites
 
 MAX_STEPS, MAX_UNPARSABLE, MAX_REPEATED = 30, 3, 5
@@ -39,7 +41,8 @@ Policy = Callable[[Observation, str, Sequence[str]], str]
 class Turn:
     """One step: what was seen, what the policy wrote, which action that is ("" for none), and why it could not be done.
 
-    `screenshot` is the file's name, beside the trace; `marks` are lines `[id] [TAG] [text]`.
+    `screenshot` is the file's name, beside the trace; `marks` are lines `[id] [TAG] [text]`; `said` is what stands for
+    the step among the previous actions afterwards; `places` are the marks' tags, texts (or labels) and boxes.
     """
 
     step: int
@@ -50,6 +53,8 @@ class Turn:
     reply: str
     action: str
     reason: str | None
+    said: str = ""
+    places: Sequence[tuple[str, str, Sequence[float]]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +83,7 @@ async def run_episode(
     *,
     judge: Judge | None = None,
     vqa: Vqa | None = None,
+    helpers: Mapping[str, Helper] = HELPERS,
 ) -> Episode:
     """One episode in an environment that was opened for the task; its trace grows in `folder/trace.jsonl`.
 
@@ -97,10 +103,13 @@ async def run_episode(
         action = reply_action(reply)
         reason = "this is no action" if action is None else await environment.act(action)
         actions.append(action)
-        turn = Turn(step, seen.url, seen.title, screenshot, seen.text, reply, str(action or ""), reason)
-        append_line(trace, _plain(dataclasses.asdict(turn)))
         said = _described(action, seen) if action else reply.strip()[:100]
         previous.append(said if reason is None else f"{said} ({reason})")
+        turn = Turn(
+            step, seen.url, seen.title, screenshot, seen.text, reply, str(action or ""), reason, previous[-1],
+            tuple((mark.tag, mark.text or mark.label, mark.box) for mark in seen.marks),
+        )  # fmt: skip
+        append_line(trace, _plain(dataclasses.asdict(turn)))
         if action is not None and action.verb == "stop":
             answer, end = action.content, "stopped"
             break
@@ -108,7 +117,7 @@ async def run_episode(
             end = early
             break
     scores = {
-        protocol: await evaluate(task, answer, environment.page, protocol, judge=judge, vqa=vqa)
+        protocol: await evaluate(task, answer, environment.page, protocol, judge=judge, vqa=vqa, helpers=helpers)
         for protocol in reversed(PROTOCOLS)  # clean first: the official one leaves other pages open
     }
     return Episode(task.id, task.intent, answer, scores, len(actions), end, "")
@@ -124,21 +133,25 @@ async def run_tasks(
     seed: int = 0,
     contexts: int = 8,
     viewport: tuple[int, int] = web.VIEWPORT,
+    colours: Sequence[str] = COLOURS,
     timeout: float = 10.0,
     pause: float = 0.0,
     live: bool = False,
     judge: Judge | None = None,
     vqa: Vqa | None = None,
+    helpers: Mapping[str, Helper] = HELPERS,
 ) -> list[Episode]:
     """One episode per task, `contexts` at a time in one browser; the episodes in the tasks' order.
 
     With `sites` each episode has the world of `seed` for itself, and nothing else is contacted; without, give the
     `origins` that may be visited, or `live`. What is finished is kept in `folder/episodes.jsonl` and not done again
-    (delete a line to do it again); each episode's trace lies in a folder named after its task. Whatever an episode
-    raises, the policy's errors too, is its `error`, and its scores are 0.
+    (delete a line to do it again); each episode's trace lies in its `folder_of`. `viewport` is the window's size,
+    `colours` are those of the marks. Whatever an episode raises, the policy's errors too, is its `error`, and its
+    scores are 0.
 
     `live` runs of the official tasks: `load_tasks` with the addresses of the sites, their log-ins where `storage_state`
-    says, `pause=2.5`, a `judge` and `vqa`; without these, leave out the tasks that `evaluators.check` refuses.
+    says, `pause=2.5`, a `judge`, `vqa`, and for the shop `helpers.of_shop`; without these, leave out the tasks that
+    `evaluators.check` refuses.
 
     Raises ValueError before any work where an evaluation needs a judge or a model that is not given, or two tasks have
     one id, and FileNotFoundError without a Chromium.
@@ -147,7 +160,7 @@ async def run_tasks(
     if twice := [id for id, count in collections.Counter(task.id for task in tasks).items() if count > 1]:
         raise ValueError(f"task {twice[0]}: there are several of this id; run their files in folders of their own")
     for task in tasks:
-        check(task, judge, vqa)
+        check(task, judge, vqa, helpers)
     folder.mkdir(parents=True, exist_ok=True)
     done = {line["id"]: Episode(**line) for line in read_lines(folder / "episodes.jsonl")}
     left = collections.deque(task for task in tasks if task.id not in done)
@@ -161,7 +174,7 @@ async def run_tasks(
             """The browser that is shared; another one after it died."""
             async with starting:
                 if not running or not running[-1].is_connected():
-                    running.append(await web.launch(playwright, live=live))
+                    running.append(await web.launch(playwright, origins=allowed if sites else (), live=live))
                 return running[-1]
 
         async def one(task: Task) -> Episode:
@@ -171,10 +184,12 @@ async def run_tasks(
                 sites.reset(cookie[1], seed)
             async with web.open_environment(
                 await browser(), task.start_urls, allowed, cookie=cookie, storage_state=task.storage_state,
-                viewport=viewport, timeout=timeout, pause=pause, live=live,
+                viewport=viewport, colours=colours, timeout=timeout, pause=pause, live=live, fenced=sites is not None,
             ) as environment:  # fmt: skip
-                place = folder / task.id.replace("/", "_")
-                return await run_episode(environment, task, policy_of(task), place, judge=judge, vqa=vqa)
+                place = folder_of(folder, task.id)
+                return await run_episode(
+                    environment, task, policy_of(task), place, judge=judge, vqa=vqa, helpers=helpers
+                )
 
         async def work() -> None:
             while left:
@@ -203,6 +218,11 @@ def success_rate(episodes: Sequence[Episode], protocol: Protocol) -> float:
     if not episodes:
         raise ValueError("no episodes: run some tasks first")
     return sum(episode.scores[protocol] for episode in episodes) / len(episodes)
+
+
+def folder_of(folder: str | Path, id: str) -> Path:
+    """Where `run_tasks` keeps a task's trace and screenshots."""
+    return Path(folder) / id.replace("/", "_")
 
 
 def read_trace(folder: str | Path) -> list[Turn]:

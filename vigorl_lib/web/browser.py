@@ -8,27 +8,39 @@ that nobody sees).
 
 Whatever an agent asks for is either done or a reason why not, as text; only a browser that died raises (`Crashed`).
 Pages are hostile, and so are agents: but for `live`, nothing outside the given origins is contacted, whether an address
-is typed, linked or embedded, and where one of the origins redirects, nothing outside 127.0.0.1. A live site needs the
-net; nothing holds an agent back then.
+is typed, linked or embedded, and where one of the origins redirects, nothing outside 127.0.0.1 (of a browser that was
+launched for some origins: nothing else at all). A live site needs the net; nothing holds an agent back then.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import io
 import re
 import shutil
+import urllib.parse
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
-from playwright.async_api import Browser, BrowserContext, Error, Frame, Page, Playwright, Request
+from PIL import Image
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    CDPSession,
+    Error,
+    Frame,
+    Page,
+    Playwright,
+    Request,
+    async_playwright,
+)
 
-from vigorl_lib.nano.drawing import font, png
-from vigorl_lib.nano.webpages import COLOURS
+from vigorl_lib.nano.drawing import png
+from vigorl_lib.nano.webpages import COLOURS, draw_marks
 from vigorl_lib.web.actions import Action
 
 VIEWPORT = (1280, 2048)  # width and height of the window in pixels, as officially
@@ -47,6 +59,9 @@ NOTE_LEAVING = """navigation.addEventListener("navigate", (event) => {
   if (!event.destination.sameDocument && event.downloadRequest === null) window.vigorlLeaving = true; });"""
 LEAVING = """() => new Promise((resolve) => setTimeout(() => {
   resolve(window.vigorlLeaving === true); window.vigorlLeaving = false; }, 20))"""
+# A blinking caret would make two looks at one page differ.
+HIDE_CARET = """const sheet = new CSSStyleSheet(); sheet.replaceSync("* { caret-color: transparent !important }");
+document.adoptedStyleSheets.push(sheet);"""
 SCRIPT = Path(__file__).with_name("marks.js").read_text(encoding="utf-8")
 
 
@@ -97,12 +112,15 @@ def find_chromium() -> str | None:
     return next((path for path in map(shutil.which, SYSTEM) if path), None)
 
 
-async def launch(playwright: Playwright, *, live: bool = False) -> Browser:
+async def launch(playwright: Playwright, *, origins: Sequence[str] = (), live: bool = False) -> Browser:
     """Start a headless Chromium; without `live` it resolves no name and reaches nothing but 127.0.0.1.
 
-    Raises FileNotFoundError where there is no browser.
+    With `origins` on 127.0.0.1 (as `http://127.0.0.1:8000`) it reaches nothing but these, whoever asks. Raises
+    FileNotFoundError where there is no browser.
     """
-    arguments = [*ARGUMENTS, *([] if live else [ONLY_LOOPBACK])]
+    hosts = [urllib.parse.urlsplit(origin).netloc for origin in origins]
+    only = "--host-resolver-rules=" + ", ".join([*(f"MAP {host} {host}" for host in hosts), "MAP * ~NOTFOUND"])
+    arguments = [*ARGUMENTS, *([] if live else [only if origins else ONLY_LOOPBACK])]
     try:
         return await playwright.chromium.launch(executable_path=find_chromium(), args=arguments)
     except Error as error:
@@ -124,13 +142,17 @@ async def open_environment(
     timeout: float = 10.0,
     pause: float = 0.0,
     live: bool = False,
+    fenced: bool = False,
+    colours: Sequence[str] = COLOURS,
 ) -> AsyncIterator[Environment]:
     """A fresh browser context with one tab per start address, the first in front.
 
-    `origins` (as `http://127.0.0.1:8000`) are the only ones that may be visited, unless `live`. `cookie` is a name and
-    a value for all of them; `storage_state` is a file of Playwright's, such as VisualWebArena's log-ins. `timeout` is
-    in seconds, of each step; `pause` is how long to wait after each (officially 2.5: live pages go on changing after
-    they have loaded). Raises ValueError for a start address outside the origins, Crashed where it does not open.
+    `origins` (as `http://127.0.0.1:8000`) are the only ones that may be visited, unless `live`; `fenced` says that the
+    browser was launched for them alone, and requests need not be looked at one by one. `cookie` is a name and a value
+    for all of them; `storage_state` is a file of Playwright's, such as VisualWebArena's log-ins. `timeout` is in
+    seconds, of each step; `pause` is how long to wait after each (officially 2.5: live pages go on changing after they
+    have loaded). `colours` are those of the marks, in turn. Raises ValueError for a start address outside the origins,
+    Crashed where it does not open.
     """
     width, height = viewport
     try:
@@ -143,9 +165,10 @@ async def open_environment(
     except Error as error:
         raise Crashed(f"no new window: {_reason(error)}") from error
     try:
-        environment = Environment(context, tuple(origins), viewport, timeout, pause, live)
-        await context.add_init_script(NOTE_LEAVING)
-        if not live:
+        environment = Environment(context, tuple(origins), viewport, timeout, pause, live, tuple(colours))
+        for script in (NOTE_LEAVING, HIDE_CARET):
+            await context.add_init_script(script)
+        if not (live or fenced):
             await context.route(_outside(origins), lambda route: route.abort("blockedbyclient"))
         if cookie:
             await context.add_cookies([{"name": cookie[0], "value": cookie[1], "url": url} for url in origins])
@@ -158,6 +181,20 @@ async def open_environment(
         # A browser that is gone has closed its contexts.
         with contextlib.suppress(Error):
             await context.close()
+
+
+async def look(url: str, *, viewport: tuple[int, int] = VIEWPORT, colours: Sequence[str] = COLOURS) -> Observation:
+    """What an agent sees at an address on 127.0.0.1. Raises as `launch` and `open_environment`."""
+    parts = urllib.parse.urlsplit(url)
+    origins = [f"{parts.scheme}://{parts.netloc}"]
+    async with async_playwright() as playwright:
+        browser = await launch(playwright, origins=origins)
+        async with open_environment(
+            browser, [url], origins, viewport=viewport, colours=colours, fenced=True
+        ) as environment:
+            seen = await environment.observe()
+        await browser.close()
+    return seen
 
 
 class Environment:
@@ -173,12 +210,14 @@ class Environment:
         timeout: float,
         pause: float,
         live: bool,
+        colours: tuple[str, ...],
     ) -> None:
-        self.context, self.origins, self.viewport = context, origins, viewport
+        self.context, self.origins, self.viewport, self.colours = context, origins, viewport, colours
         self.timeout, self.pause, self.live = timeout, pause, live
         self._marks: dict[int, Mark] = {}
         self._loading: set[Request] = set()
         self._begun = self._arrived = 0  # pages asked for; pages that came, or failed to
+        self._sessions: dict[Page, CDPSession] = {}
         self._known: set[Page] = set()
         self._dead: set[Page] = set()
         context.set_default_timeout(timeout * 1000)
@@ -196,7 +235,7 @@ class Environment:
                 async with asyncio.timeout(3 * self.timeout):
                     await self._follow()
                     found = await self.page.evaluate(SCRIPT, MAX_MARKS)
-                    shot = await self.page.screenshot(caret="hide")
+                    shot = await self._screenshot()
                     tabs = tuple([(await page.title())[:80] for page in self.context.pages])
                     break
             except (Error, TimeoutError) as error:
@@ -206,10 +245,16 @@ class Environment:
                 await asyncio.sleep(0.2)
         marks, lines = self._numbered(found)
         self._marks = {mark.id: mark for mark in marks}
-        image = Image.open(io.BytesIO(shot)).convert("RGB")
-        draw_marks(image, marks)
         tab = self.context.pages.index(self.page)
-        return Observation(png(image), marks, "\n".join(lines), self.page.url, tabs[tab], tabs, tab)
+        marked = await asyncio.to_thread(_marked, shot, marks, self.colours)  # the sites are served meanwhile
+        return Observation(marked, marks, "\n".join(lines), self.page.url, tabs[tab], tabs, tab)
+
+    async def _screenshot(self) -> bytes:
+        """The window as a PNG. Chromium compresses as little as it can: otherwise that is a third of a step's work."""
+        if self.page not in self._sessions:
+            self._sessions[self.page] = await self.context.new_cdp_session(self.page)
+        said = {"format": "png", "optimizeForSpeed": True}
+        return base64.b64decode((await self._sessions[self.page].send("Page.captureScreenshot", said))["data"])
 
     def _numbered(self, found: list[dict[str, Any]]) -> tuple[tuple[Mark, ...], list[str]]:
         width, height = self.viewport
@@ -420,36 +465,10 @@ class Environment:
         self._arrived += 1
 
 
-def draw_marks(image: Image.Image, marks: Sequence[Mark]) -> None:
-    """A coloured frame around each mark and its number at a corner: the first that covers no other number."""
-    pen, face, taken = ImageDraw.Draw(image), font(16), []
-    for mark in marks:
-        left, top, right, bottom = mark.box
-        pen.rectangle(
-            (left - 2, top - 2, right + 1, bottom + 1), outline=COLOURS[(mark.id - 1) % len(COLOURS)], width=2
-        )
-    for mark in marks:
-        left, top, right, bottom = mark.box
-        width, height = pen.textlength(str(mark.id), font=face) + 6, 18
-        corners = [(left - width, top - height), (left, top - height), (right - width, top - height), (right, top),
-                   (left, bottom), (right - width, bottom), (left - width, top)]  # fmt: skip
-        places = [(x, y, x + width, y + height) for x, y in corners]
-        inside = [place for place in places if _within(place, image.size)] or [(left, top, left + width, top + height)]
-        place = next((place for place in inside if not any(_overlap(place, other) for other in taken)), inside[0])
-        taken.append(place)
-        pen.rectangle(place, fill=COLOURS[(mark.id - 1) % len(COLOURS)])
-        pen.text((place[0] + 3, place[1] - 1), str(mark.id), fill="white", font=face)
-
-
-Place = tuple[float, float, float, float]
-
-
-def _within(place: Place, size: tuple[int, int]) -> bool:
-    return place[0] >= 0 and place[1] >= 0 and place[2] <= size[0] and place[3] <= size[1]
-
-
-def _overlap(one: Place, other: Place) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _marked(shot: bytes, marks: Sequence[Mark], colours: Sequence[str]) -> bytes:
+    image = Image.open(io.BytesIO(shot)).convert("RGB")
+    draw_marks(image, [mark.box for mark in marks], colours)
+    return png(image)
 
 
 def _outside(origins: Sequence[str]) -> re.Pattern[str]:

@@ -17,9 +17,10 @@ to the letter, `clean` what it should do. Where they differ:
 5. `program_html` of an unachievable or fuzzy kind: officially all alternatives have to fit. `clean`: one of them.
 6. A page that is opened for a check is officially left open, and a later check sees it. `clean` uses a tab of its own.
 
-Nothing here calls `eval`: of the Python snippets in official tasks (`func:…`), those in `HELPERS` are understood. A
-locator is JavaScript, which the page runs. NLTK's sentence model and its few contractions such as "gonna" are left out:
-each word's last period counts as a word, also after an abbreviation.
+Nothing here calls `eval`: of the Python snippets in official tasks (`func:…`), those that `helpers` names are
+understood; `helpers.of_shop` adds those that ask the official shop's administration. A locator is JavaScript, which the
+page runs. NLTK's sentence model and its few contractions such as "gonna" are left out: each word's last period counts
+as a word, also after an abbreviation.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import json
 import math
 import re
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ from playwright.async_api import Error, Page
 from scipy.ndimage import uniform_filter
 
 from vigorl_lib.images import open_image
+from vigorl_lib.web.helpers import HELPERS, Helper
 
 Protocol = Literal["official", "clean"]
 PLACEHOLDERS = {
@@ -132,16 +134,16 @@ def task_of(row: Mapping[str, Any]) -> Task:
     )
 
 
-def check(task: Task, judge: Judge | None, vqa: Vqa | None) -> None:
+def check(task: Task, judge: Judge | None, vqa: Vqa | None, helpers: Mapping[str, Helper] = HELPERS) -> None:
     """Raise ValueError, before any work, where the task's evaluation needs what is not there.
 
-    That is a judge or a model that is not given, or a helper that `HELPERS` lacks: those of the official shop ask its
-    administration.
+    That is a judge or a model that is not given, or a helper that `helpers` lacks.
     """
     text = json.dumps(task.eval)
     for name in re.findall(r'"func:\s*(\w+)', text):
-        if name not in HELPERS:
-            raise ValueError(f"task {task.id}: helper {name} is not known; leave the task out, or add it to HELPERS")
+        if name not in helpers:
+            remedy = "leave the task out, or give helpers that have it (of the official shop: helpers.of_shop)"
+            raise ValueError(f"task {task.id}: helper {name} is not known; {remedy}")
     if '"fuzzy_match"' in text and judge is None:
         raise ValueError(f"task {task.id}: fuzzy_match needs a judge; give one, or leave the task out")
     if any(query.get("eval_vqa") for query in task.eval.get("page_image_query") or []) and vqa is None:
@@ -149,7 +151,14 @@ def check(task: Task, judge: Judge | None, vqa: Vqa | None) -> None:
 
 
 async def evaluate(
-    task: Task, answer: str, page: Page, protocol: Protocol, *, judge: Judge | None = None, vqa: Vqa | None = None
+    task: Task,
+    answer: str,
+    page: Page,
+    protocol: Protocol,
+    *,
+    judge: Judge | None = None,
+    vqa: Vqa | None = None,
+    helpers: Mapping[str, Helper] = HELPERS,
 ) -> float:
     """The task's score, 0 to 1, for the answer of the last `stop` and the page that was left in front.
 
@@ -158,7 +167,7 @@ async def evaluate(
     """
     if protocol not in ("official", "clean"):
         raise ValueError(f"no protocol {protocol!r}; known: official, clean")
-    check(task, judge, vqa)
+    check(task, judge, vqa, helpers)
     score = 1.0
     for kind in task.eval["eval_types"]:
         if kind == "string_match":
@@ -166,9 +175,9 @@ async def evaluate(
         elif kind == "url_match":
             score *= url_match(task.eval, page.url, protocol)
         elif kind == "program_html":
-            score *= await _program_html(task, page, protocol, judge)
+            score *= await _program_html(task, page, protocol, judge, helpers)
         else:
-            score *= await _page_image_query(task, page, protocol, vqa)
+            score *= await _page_image_query(task, page, protocol, vqa, helpers)
     return score
 
 
@@ -330,51 +339,27 @@ def _same(url: str, reference: str) -> bool:
 # Pages ------------------------------------------------------------------------------------------------
 
 
-async def _query_text(page: Page, selector: str) -> str:
-    return await page.evaluate("(selector) => document.querySelector(selector)?.textContent ?? ''", selector)
-
-
-async def _query_text_lowercase(page: Page, selector: str) -> str:
-    return (await _query_text(page, selector)).lower()
-
-
-async def _post_url(page: Page, url: str) -> str:
-    """The forum post that an address belongs to; the address itself where it belongs to none."""
-    found = urllib.parse.urlsplit(url)
-    parts = found.path.split("/")
-    if len(parts) < 4 or parts[1] != "f":
-        return url
-    return f"{found.scheme}://{found.netloc}/f/{parts[2]}/{parts[3]}/"
-
-
-HELPERS: dict[str, Callable[..., Awaitable[str]]] = {
-    "get_query_text": _query_text,
-    "get_query_text_lowercase": _query_text_lowercase,
-    "reddit_get_post_url": _post_url,
-}
-
-
-async def _helper(call: str, page: Page) -> str:
-    """What `name('text', …)` gives, for a name in `HELPERS`; `__page__` among the arguments is the page.
+async def _helper(call: str, page: Page, helpers: Mapping[str, Helper]) -> str | float:
+    """What `name('text', …)` gives, for a known name; `__page__` among the arguments is the page.
 
     Raises ValueError for anything else.
     """
-    unknown = ValueError(f"func:{call[:100]}: not known; use one of {', '.join(HELPERS)}")
+    unknown = ValueError(f"func:{call[:100]}: not known; use one of {', '.join(helpers)}")
     try:
         parsed = ast.parse(call.strip().replace("__last_url__", page.url), mode="eval").body
-        if not isinstance(parsed, ast.Call) or ast.unparse(parsed.func) not in HELPERS:
+        if not isinstance(parsed, ast.Call) or ast.unparse(parsed.func) not in helpers:
             raise unknown
         given = [ast.literal_eval(one) for one in parsed.args if ast.unparse(one) != "__page__"]
     except (SyntaxError, ValueError) as error:
         raise unknown from error
-    return await HELPERS[ast.unparse(parsed.func)](page, *given)
+    return await helpers[ast.unparse(parsed.func)](page, *given)
 
 
 @contextlib.asynccontextmanager
-async def _opened(url: str, page: Page, protocol: Protocol) -> AsyncIterator[Page]:
+async def _opened(url: str, page: Page, protocol: Protocol, helpers: Mapping[str, Helper]) -> AsyncIterator[Page]:
     """The page that a check looks at: `last` is the one that was left."""
     if url.startswith("func:"):
-        url = await _helper(url.removeprefix("func:"), page)
+        url = str(await _helper(url.removeprefix("func:"), page, helpers))
     if url == "last":
         yield page
         return
@@ -390,18 +375,22 @@ async def _opened(url: str, page: Page, protocol: Protocol) -> AsyncIterator[Pag
         await other.close()
 
 
-async def _program_html(task: Task, page: Page, protocol: Protocol, judge: Judge | None) -> float:
+async def _program_html(
+    task: Task, page: Page, protocol: Protocol, judge: Judge | None, helpers: Mapping[str, Helper]
+) -> float:
     score = 1.0
     for target in task.eval["program_html"]:
-        async with _opened(target["url"], page, protocol) as shown:
-            found = await _selected(target, shown, protocol)
+        async with _opened(target["url"], page, protocol, helpers) as shown:
+            found = await _selected(target, shown, protocol, helpers)
         if found is None:
             return 0.0
         score *= _contents(task, target["required_contents"], found, protocol, judge)
     return score
 
 
-async def _selected(target: Mapping[str, Any], page: Page, protocol: Protocol) -> str | float | None:
+async def _selected(
+    target: Mapping[str, Any], page: Page, protocol: Protocol, helpers: Mapping[str, Helper]
+) -> str | float | None:
     """What a locator finds: the whole page's source without one. None where the page is wrong."""
     locator = target["locator"]
     if not locator.strip():
@@ -428,7 +417,7 @@ async def _selected(target: Mapping[str, Any], page: Page, protocol: Protocol) -
             return None
         return found if isinstance(found, int | float) and found else str(found) if found else None
     if locator.startswith("func:"):
-        return await _helper(locator.removeprefix("func:"), page)
+        return await _helper(locator.removeprefix("func:"), page, helpers)
     raise ValueError(f"locator {locator[:80]!r}: begin it with document., lambda: or func:, or leave it empty")
 
 
@@ -462,12 +451,14 @@ def _contents(
 # Images -----------------------------------------------------------------------------------------------
 
 
-async def _page_image_query(task: Task, page: Page, protocol: Protocol, vqa: Vqa | None) -> float:
+async def _page_image_query(
+    task: Task, page: Page, protocol: Protocol, vqa: Vqa | None, helpers: Mapping[str, Helper]
+) -> float:
     score = 1.0
     for query in task.eval["page_image_query"]:
         if not query.get("eval_vqa") and "eval_fuzzy_image_match" not in query:
             raise ValueError(f"task {task.id}: page_image_query without eval_vqa and eval_fuzzy_image_match")
-        async with _opened(query["eval_image_url"], page, protocol) as shown:
+        async with _opened(query["eval_image_url"], page, protocol, helpers) as shown:
             images = await _images(shown, query["eval_image_class"])
         if not images:
             return 0.0

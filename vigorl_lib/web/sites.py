@@ -4,6 +4,9 @@ Each site is an application on a port of its own; behind all three stands one SQ
 one that `world.fill` makes from a seed. A browser context is a session by its cookie, so that contexts that run side by
 side see nothing of each other. Who visits is logged in as `world.YOU`.
 
+In the skin `nano` the same applications show pages that the nano base can read (`nano.skin`): other templates, another
+world, no text.
+
 All that a visitor sends is hostile: the templates escape it, statements take it as parameters, and its size is bounded.
 """
 
@@ -31,6 +34,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from vigorl_lib.nano import skin as nano_skin
+from vigorl_lib.nano.drawing import png
+from vigorl_lib.nano.world import COLOURS, SHAPES
 from vigorl_lib.web import world
 from vigorl_lib.web.pictures import PAINT, THINGS, picture
 
@@ -43,11 +49,20 @@ HEADERS = {
     "base-uri 'none'; frame-ancestors 'none'",
     "cache-control": "no-store",
 }
+KEPT = {"cache-control": "private, max-age=3600"}  # pictures and styles: the same address, the same bytes
 TEMPLATES = Path(__file__).with_name("templates")
-_templates = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-)
-_templates.filters["dollars"] = lambda cents: f"${cents / 100:,.2f}"
+FOLDERS: dict[world.Skin, list[Path]] = {"plain": [TEMPLATES], "nano": [TEMPLATES / "nano", TEMPLATES]}
+
+
+def _environment(folders: list[Path]) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["dollars"] = lambda cents: f"${cents / 100:,.2f}"
+    return environment
+
+
+_environments = {skin: _environment(folders) for skin, folders in FOLDERS.items()}
 
 Row = dict[str, Any]
 
@@ -64,6 +79,7 @@ class Rejected(Exception):
 class Visit:
     """One request: the session's database, the parts of the path, the query and the form (the last of equal names)."""
 
+    skin: world.Skin
     database: sqlite3.Connection
     path: dict[str, Any]
     query: dict[str, str]
@@ -101,7 +117,7 @@ class Visit:
         return int(value)
 
     def page(self, template: str, **values: Any) -> Response:
-        text = _templates.get_template(template).render(query=self.query, you=world.YOU, **values)
+        text = _environments[self.skin].get_template(template).render(query=self.query, you=world.YOU, **values)
         return HTMLResponse(text, headers=HEADERS)
 
     def listed(self, template: str, rows: list[Row], **values: Any) -> Response:
@@ -410,15 +426,16 @@ PLACES: dict[str, Places] = {
 class Sites:
     """The sites while they are served: `urls` (`http://127.0.0.1:PORT`, no last slash) by their names in a task."""
 
-    def __init__(self, seed: int, urls: dict[str, str]) -> None:
+    def __init__(self, seed: int, urls: dict[str, str], skin: world.Skin = "plain") -> None:
         self.urls = urls
+        self.skin = skin
         self._seed = seed  # of a visitor that no one made a session for
         self._databases: dict[str, sqlite3.Connection] = {}
 
     def reset(self, session: str, seed: int) -> None:
         """Give the session that this cookie names a fresh database, whatever it did before."""
         copy = sqlite3.connect(":memory:", check_same_thread=False)
-        _prepared(seed).backup(copy)
+        _prepared(seed, self.skin).backup(copy)
         while len(self._databases) >= MAX_SESSIONS and session not in self._databases:
             self._databases.pop(next(iter(self._databases)), None)
         self._databases[session] = copy
@@ -435,9 +452,13 @@ class Sites:
             for method, handler in (("GET", get), ("POST", post))
             if handler is not None
         ]
-        routes.append(Route("/style.css", _style))
+        routes.append(Route("/style.css", self._style))
+        routes.append(Route("/button/{name}.png", _button))
         routes.append(Route("/picture/{kind}/{colour}/{number:int}.png", _picture))
         return Starlette(routes=routes)
+
+    async def _style(self, request: Request) -> Response:
+        return Response((FOLDERS[self.skin][0] / "style.css").read_bytes(), headers=KEPT, media_type="text/css")
 
     async def _answer(self, request: Request, handler: Handler) -> Response:
         session = request.cookies.get(COOKIE, "")
@@ -449,11 +470,11 @@ class Sites:
             database = self._databases[session]
         try:
             form = await _form(request)
-            response = handler(Visit(database, request.path_params, dict(request.query_params), form))
+            response = handler(Visit(self.skin, database, request.path_params, dict(request.query_params), form))
         except (Rejected, OverflowError) as problem:
             if isinstance(problem, OverflowError):  # a number in the address that SQLite has no room for
                 problem = Rejected(404, "There is no such page.")
-            text = _templates.get_template("rejected.html").render(text=str(problem))
+            text = _environments[self.skin].get_template("rejected.html").render(text=str(problem))
             response = HTMLResponse(text, problem.status, headers=HEADERS)
         if fresh:
             response.set_cookie(COOKIE, session, httponly=True, samesite="lax")
@@ -470,33 +491,43 @@ async def _form(request: Request) -> dict[str, str]:
     return dict(urllib.parse.parse_qsl(text, keep_blank_values=True, encoding="utf-8", errors="replace"))
 
 
-async def _style(request: Request) -> Response:
-    return Response((TEMPLATES / "style.css").read_bytes(), media_type="text/css")
-
-
 async def _picture(request: Request) -> Response:
     kind, colour = request.path_params["kind"], request.path_params["colour"]
-    if kind not in THINGS or colour not in PAINT:
+    number = request.path_params["number"] % 1000
+    if kind in SHAPES and colour in COLOURS:
+        drawn = nano_skin.tile_png(nano_skin.Article(f"{colour} {kind}", number))
+    elif kind in THINGS and colour in PAINT:
+        drawn = picture(kind, colour, number)
+    else:
         return Response("no such picture", 404)
-    return Response(picture(kind, colour, request.path_params["number"] % 1000), media_type="image/png")
+    return Response(drawn, headers=KEPT, media_type="image/png")
+
+
+async def _button(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name == "done":
+        return Response(png(nano_skin.button("do", pressed=True)), headers=KEPT, media_type="image/png")
+    if name not in nano_skin.BUTTONS:
+        return Response("no such button", 404)
+    return Response(png(nano_skin.button(name)), headers=KEPT, media_type="image/png")
 
 
 @functools.lru_cache(maxsize=8)
-def _prepared(seed: int) -> sqlite3.Connection:
+def _prepared(seed: int, skin: world.Skin) -> sqlite3.Connection:
     database = sqlite3.connect(":memory:", check_same_thread=False)
-    world.fill(database, seed)
+    world.fill(database, seed, skin)
     return database
 
 
 @contextlib.contextmanager
-def serve(seed: int = 0) -> Iterator[Sites]:
+def serve(seed: int = 0, skin: world.Skin = "plain") -> Iterator[Sites]:
     """The three sites on free ports of 127.0.0.1, in a thread, for as long as the block lasts.
 
     `seed` is the world that a visitor without a session of its own sees. Raises RuntimeError where they do not start.
     """
     listening = {site: socket.create_server(("127.0.0.1", 0)) for site in PLACES}
     urls = {site: f"http://127.0.0.1:{found.getsockname()[1]}" for site, found in listening.items()}
-    sites = Sites(seed, urls)
+    sites = Sites(seed, urls, skin)
     servers = [
         uvicorn.Server(
             uvicorn.Config(sites.application(site), log_level="warning", access_log=False, lifespan="off", ws="none")

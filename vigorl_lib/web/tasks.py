@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vigorl_lib.nano import errands
+from vigorl_lib.nano import skin as nano_skin
 from vigorl_lib.runs import write_text_atomic
 from vigorl_lib.web import world
 from vigorl_lib.web.agent import Policy
@@ -58,13 +60,16 @@ class Solved:
         return f"{self.row['sites'][0]}/{self.row['task_id']}"
 
 
-def generate(seed: int) -> list[Solved]:
+def generate(seed: int, skin: world.Skin = "plain") -> list[Solved]:
     """The tasks of the world that this seed makes, numbered from 0 on each site."""
-    database = sqlite3.connect(":memory:")
-    database.row_factory = sqlite3.Row
-    world.fill(database, seed)
     rng = random.Random(f"tasks {seed}")
-    found = [*_classifieds(database, rng), *_forum(database, rng), *_shop(database, rng)]
+    if skin == "nano":
+        found = [task for site in errands.VERBS for task in _errands(site, seed, rng)]
+    else:
+        database = sqlite3.connect(":memory:")
+        database.row_factory = sqlite3.Row
+        world.fill(database, seed)
+        found = [*_classifieds(database, rng), *_forum(database, rng), *_shop(database, rng)]
     numbers: collections.Counter[str] = collections.Counter()
     tasks = []
     for one in found:
@@ -113,7 +118,7 @@ def _stop(answer: str = "") -> Step:
 
 def _task(
     site: str, level: str, template: str, values: dict[str, Any], evaluation: dict[str, Any], steps: Sequence[Step], *,
-    visual: bool = False,
+    visual: bool = False, start: str = "",
 ) -> Solved:  # fmt: skip
     intent = template
     for name, value in values.items():
@@ -123,7 +128,7 @@ def _task(
         "task_id": None,
         "require_login": False,
         "storage_state": None,
-        "start_url": f"__{site.upper()}__/",
+        "start_url": start or f"__{site.upper()}__/",
         "geolocation": None,
         "intent_template": template,
         "intent": intent,
@@ -138,6 +143,27 @@ def _task(
         "intent_template_id": None,
     }
     return Solved(row, tuple(steps))
+
+
+def _errands(site: str, seed: int, rng: random.Random) -> Iterator[Solved]:
+    """The errands of `nano.errands` on a site in its nano skin: one of each kind."""
+    articles = [nano_skin.Article(name, id) for id, name in world.nano_store(site, seed)]
+    home, verb = f"__{site.upper()}__", errands.VERBS[site]
+    page = {"classifieds": "/listing/{}", "reddit": f"/f/{world.NANO_BOARD}/{{}}", "shopping": "/product/{}"}[site]
+    for kind, level in errands.LEVELS.items():
+        found = errands.errand(rng, articles, site, kind)
+        id = articles[found.wanted].number
+        steps = {"home": _click("Home"), "next": _click("Next"), "do": _click(verb), "stop": _stop()}
+        steps |= {
+            "scroll": Step("scroll", content="down"),
+            f"open {found.wanted % nano_skin.SHELF}": _click(f"no. {id}"),
+        }
+        done = (home + page.format(id), "document.querySelector('button').className", {"exact_match": "done"})
+        if site == "shopping":
+            done = (f"{home}/cart", "document.querySelector('#items').textContent", {"exact_match": f"1 x no. {id}"})
+        wanted = _shown(done) if "do" in found.moves else _opened(home + page.format(id))
+        start = home + ("/" if found.start is None else page.format(articles[found.start].number))
+        yield _task(site, level, found.text, {}, wanted, [steps[move] for move in found.moves], start=start)
 
 
 def _answer(*parts: str) -> dict[str, Any]:

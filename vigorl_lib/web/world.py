@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from typing import Literal
 
+from vigorl_lib.nano import errands
+
+Skin = Literal["plain", "nano"]
 YOU = "blake"  # who is logged in, on every site
 NAMES = (
     "ada", "bruno", "clara", "dario", "elif", "farid", "greta", "hugo", "ines", "jonas", "kaja", "luca", "mona", "nils",
@@ -48,6 +52,7 @@ BOARDS = {
                     "A picture a day, month two", "Portraits in the old mill", "How to store negatives",
                     "Colours of the autumn market"),
 }  # fmt: skip
+NANO_BOARD = "cycling"  # the only one in the nano skin
 OPENINGS = (
     "I have been at this for a year now and would like to hear what works for you.",
     "Here is what I tried last week, and what came of it.", "Short question, long story.",
@@ -84,14 +89,37 @@ create table items(orderno integer, product integer, quantity integer, cents int
 """
 
 
-def fill(database: sqlite3.Connection, seed: int) -> None:
-    """Make the tables and everything in them: the same seed, the same rows. Titles are unique on each site."""
+def fill(database: sqlite3.Connection, seed: int, skin: Skin = "plain") -> None:
+    """Make the tables and everything in them: the same seed, the same rows. Titles are unique on each plain site."""
     rng = random.Random(seed)
     database.executescript(SCHEMA)
-    _classifieds(database, rng)
-    _forum(database, rng)
-    _shop(database, rng)
+    if skin == "nano":
+        _nano(database, seed)
+    else:
+        _classifieds(database, rng)
+        _forum(database, rng)
+        _shop(database, rng)
     database.commit()
+
+
+def nano_store(site: str, seed: int) -> list[tuple[int, str]]:
+    """(id, name) of what a site shows in its nano skin, in the order shown."""
+    names = errands.store(random.Random(f"store {site} {seed}"))
+    ids = range(1, len(names) + 1)
+    return list(zip(ids if site == "shopping" else reversed(ids), names, strict=True))  # the others: newest first
+
+
+def _nano(database: sqlite3.Connection, seed: int) -> None:
+    shown = {
+        site: [(id, name, *reversed(name.split())) for id, name in nano_store(site, seed)] for site in errands.VERBS
+    }
+    columns = "id title kind colour"
+    rows = [(*row, "Home", 10, CITIES[0], NAMES[0], "") for row in shown["classifieds"]]
+    _insert(database, "listings", f"{columns} category price city seller body", rows)
+    rows = [(*row, NANO_BOARD, "", NAMES[0]) for row in shown["reddit"]]
+    _insert(database, "posts", f"{columns} board body author", rows)
+    rows = [(*row, "Home", 1000, 99, "") for row in shown["shopping"]]
+    _insert(database, "products", f"{columns} category cents stock body", rows)
 
 
 def _things(rng: random.Random, count: int) -> list[tuple[str, str, str, str]]:
