@@ -16,7 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-# Top to bottom: a room imports what stands below it or beside it, never above (DESIGN §2).
+# Top to bottom: a room imports what stands below it or beside it, never above.
 ROOMS = (
     ("claims", "ledger"),
     ("report", "figures", "explorer", "study"),

@@ -18,7 +18,7 @@ from vigorl_lib.runs import parameter_problem, read_parameters
 
 ROOT = Path(__file__).parent.parent
 ROWS = read_plan(ROOT / PLAN).rows
-MARKS, BUGS = 14, 16  # of disagreement, and of known bugs, in our notes on paper and code (method.md)
+MARKS, BUGS = 14, 16  # known disagreements of paper and code, and bugs of the released code
 
 
 def each_row(test):

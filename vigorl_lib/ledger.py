@@ -59,7 +59,7 @@ class Row:
     switch       the parameter that chooses: `<notebook>.<parameter>`, or `<module>.<function or class>.<argument>`
     values       that parameter's values for paper and code, in this order
     effect       how it is measured at nano size; None where `no_counterpart` says why it is not
-    marks, bugs  numbers of the places in method.md that it covers: of its marks, and of its list §10.2
+    marks, bugs  numbers by which a test keeps count of the known disagreements, and of the released code's bugs
     """
 
     id: str

@@ -95,7 +95,7 @@ TEACHER_SYSTEM = (
 TEACHER_ANSWER_DUE = "No more thoughts are left. Give the final answer now, in the format <answer> ... </answer>."
 
 OBSERVATION = "Here is the crop of the image centered on the coordinate:"  # released builder, dot-free wording
-ANSWER_IS_DUE = "This was the last look. Answer now."  # stands in the last allowed observation (DESIGN §3)
+ANSWER_IS_DUE = "This was the last look. Answer now."  # stands in the last allowed observation
 BACKTRACK = "Wait, this seems off. Let's try something else."  # released chain builder and paper §A5.5.1
 
 

@@ -1,8 +1,7 @@
 """AI2D (`lmms-lab/ai2d`): four-way questions about school diagrams whose labels are masked by letters.
 
 One split `test`, 3,088 rows: `question`, `options`, `answer` (the place as a text, "0" … "3"), `image`. The variant
-`lmms-lab/ai2d-no-mask` shows the labels and scores much higher: say which was used. Not in the paper. Facts:
-benchmarks.md §12.
+`lmms-lab/ai2d-no-mask` shows the labels and scores much higher: say which was used. Not in the paper.
 
 Where labels are masked the options are often letters themselves, in another order. The question asks for an option's
 letter, so a lone letter is read as that (`clean` too).

@@ -2,7 +2,7 @@
 
 One config per task, splits `val` (1,901 rows, what the paper and most others report) and `test` (answers hidden).
 Columns: `idx`, `question`, `sub_task`, `image_1` … `image_4` (null where unused), `choices`, `answer` ("(B)"),
-`prompt`. Licence: Apache-2.0. Facts: benchmarks.md §3.
+`prompt`. Licence: Apache-2.0.
 
 Options keep the stored order: the right letters are spread over it. The user's text is the released model's format
 (option texts); `options_as_letters` is nearer to BLINK's own `prompt`.

@@ -1,7 +1,7 @@
 """GQA (`lmms-lab/GQA`): compositional questions about photographs, answered by a word or two.
 
 Split `testdev`: 12,578 balanced questions and 398 images in two configs, joined by `imageId` = `id`. Columns read:
-`imageId`, `question`, `answer`, `types` (its `structural` is the kind). Not in the paper. Facts: benchmarks.md §11.
+`imageId`, `question`, `answer`, `types` (its `structural` is the kind). Not in the paper.
 
 `official` is string equality, as in GQA's `eval.py`, after what LLaVA's converter does to a reply: the last full stops
 go, and capitals. lmms-eval lowers and deletes all punctuation, and does not strip. `clean` ignores case, punctuation,

@@ -128,7 +128,7 @@ def released_answer(reply: Reply) -> tuple[str | None, str]:
     * Nothing read: the released code drops the row from its mean; here it is wrong ("no_answer").
 
     Their limit of thoughts before the answer (`max_depth`) is left out.
-    Source: `single_path_rollouts.py`, `judge.py`; benchmarks.md §1, §16.
+    Source: `single_path_rollouts.py`, `judge.py`.
     """
     turns = turns_of(reply)
     if len(turns) == 1 and not _TAG.search(turns[0]):

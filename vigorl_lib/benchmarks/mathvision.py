@@ -2,7 +2,7 @@
 
 Splits `test` (3,040 rows) and `testmini` (304). Columns: `question` (with `<image1>` …; all figures of a problem are
 one image), `options` (none or five), `decoded_image`, `answer`, `level` (1 to 5), `subject`. Licence: MIT. Not in the
-paper. Facts: benchmarks.md §14.
+paper.
 
 `official` is MATH-V's `evaluate.py`: what it takes for the answer (`extract`) equals the gold answer or the gold option
 as text, by elements of a tuple, or as a value rounded to 0.01 (so 0.333 is 1/3). It runs `eval` on model text; here

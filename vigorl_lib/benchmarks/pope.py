@@ -2,7 +2,6 @@
 
 Split `test` (9,000 rows); in the config `Full`: `adversarial`, `popular`, `random`, 3,000 each, half yes and half no.
 Columns: `id`, `question_id`, `question`, `answer` (yes/no), `image_source`, `image`, `category`. Not in the paper.
-Facts: benchmarks.md §10.
 
 `official` is POPE's `evaluate.py`: of the text before the first full stop, without commas, one of the words "No",
 "not", "no" makes it no, and everything else yes: "NO", "None", "isn't" and silence too. lmms-eval wants the whole

@@ -2,7 +2,7 @@
 
 One split `test`, 765 rows: `question` (with lettered options and the request for an answer inside), `answer` (a letter,
 a word or a number), `image`. xAI published it under CC BY-ND 4.0: load it from the hub, do not redistribute. In the
-paper's appendix (Tab. A7) alone. Facts: benchmarks.md §13.
+paper's appendix (Tab. A7) alone.
 
 There is no script of the makers; `official` is lmms-eval's: a gold of A to D is compared with the letter that
 `extract_letter` finds, any other gold with the whole reply in lower case, without outer blanks and last full stops.

@@ -3,7 +3,7 @@
 Splits `configuration` (123) and `compatibility` (105), answered by yes or no, and `context` (122), answered by a point
 in a free area. Columns: `category`, `question`, `answer`, `img`; also depth and masks, which are not read. Licence:
 Apache-2.0. The paper reports the first two splits alone, and its 7B rows seem to use one of them each: give all three
-and the pooled 228. Facts: benchmarks.md §4.
+and the pooled 228.
 
 `official` is `evaluation.py`: yes or no is what the reply starts with ("nope" is no, "Answer: yes" is neither); a point
 is the first `(x, y)`, else the first `[x, y]`, as shares of the image's sides, and is tried against the polygon by ray

@@ -3,7 +3,7 @@
 Splits on the hub: `train` 175k, `static` 127k, `val` 4k (the paper's; its file has 4,001 rows), `test` 150
 real images. Columns: `image_bytes` (list of encoded images), `question`, `answers` (list of option
 texts), `question_type` (obj_movement, ego_movement, goal_aim, action_consequence, perspective, others
-static), `correct_answer` (text). Licence: MIT. Facts: benchmarks.md §2.
+static), `correct_answer` (text). Licence: MIT.
 
 The stored order of the options carries a bias, so they are shuffled by a hash of (seed, id); the order is
 part of the id: `…-p10` shows the stored options 1 and 0. `Example.group` is the id without it.

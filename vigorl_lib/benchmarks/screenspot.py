@@ -5,7 +5,7 @@
     screenspot_v2   OS-Copilot/ScreenSpot-v2      1,272  pixels, x y width height  screenspotv2_image.zip
     screenspot_pro  likaixin/ScreenSpot-Pro       1,581  pixels, xyxy              images/
 
-Facts: benchmarks.md §6 to §8. Each box becomes (left, top, right, bottom) in `original` pixels by the convention of its
+Each box becomes (left, top, right, bottom) in `original` pixels by the convention of its
 source, never by looking at a row; a box that is inside out or leaves its image by more than a pixel is refused.
 
 `official` takes the numbers of a reply as SeeClick's and ScreenSpot-Pro's scripts do: two are a point, four a box whose
@@ -146,7 +146,7 @@ def official(reply: Reply, example: Example) -> Grade:
 
 
 def released(reply: Reply, example: Example) -> Grade:
-    """ViGoRL's evaluation: its way of reading an answer, then its judge `point_in_bbox` (benchmarks.md §16).
+    """ViGoRL's evaluation: its way of reading an answer, then its judge `point_in_bbox`.
 
     One thing is left out: `literal_eval` also reads a set, `{x, y}`, in an order of its own.
     """

@@ -3,8 +3,7 @@
 The paper's live runs were never released, and live runs are not this file's business. Offline, a row is one step of an
 ICAL trajectory (`gsarch/vigorl_datasets`, `web_action.tar`, 92 trajectories): a screenshot with numbered elements, the
 objective, the actions before, and the action taken. Rows are JSON lines `{id, image, conversations}` in LLaVA's form:
-the first message asks, the second is the action. Unpack the archive and give the .jsonl file as the source. Facts:
-benchmarks.md §9 and §16.
+the first message asks, the second is the action. Unpack the archive and give the .jsonl file as the source.
 
 There is no official offline figure. `vigorl` is the released `_web_action`: it looks for verbs anywhere, in the order
 go_back, stop, scroll, click, type: a scroll's direction, what is typed and the answer of a stop count for nothing, an

@@ -3,7 +3,7 @@
 One split `test` of 191 rows: 115 `direct_attributes` with four options, 76 `relative_position` with two.
 Columns: `image`, `text` ("Q? (A) … (B) …", then the request for a letter), `category`, `label` (a letter),
 `question_id`. The options keep the row's order, which the makers mixed. (The original repository
-`craigwu/vstar_bench` stores the right one first and is not read here.) Facts: benchmarks.md §5.
+`craigwu/vstar_bench` stores the right one first and is not read here.)
 
 `official` (`vstar_bench_eval.py`) is a likelihood: the option with the lowest mean cross-entropy is chosen.
 lmms-eval and VLMEvalKit take letters from free text instead; lmms-eval reads "Because …" as B and

@@ -2,7 +2,7 @@
 
 Split `testmini`, 1,740 rows: `ID`, `key` (2steps_1, 2steps_2, 2steps_multi; 3steps_1 … 3steps_3, 3steps_multi),
 `question`, `option` (one text, "A. …; B. …"), `answer` (a letter), `image_path`, `knowledge concept`. 525 problems: 360
-of two steps, 165 of three. Licence: CC BY-NC 4.0, load it from the hub. Not in the paper. Facts: benchmarks.md §15.
+of two steps, 165 of three. Licence: CC BY-NC 4.0, load it from the hub. Not in the paper.
 
 `official` takes what follows the last "Answer" of the reply, without ">", "<", ":" and ".", and of that the first
 character, if it is one of A to H: "(B)" and "The answer is B" give none, "Area" gives A. `figures` has the four
