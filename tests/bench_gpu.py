@@ -23,6 +23,7 @@ Every configuration runs on its own: an error is printed, written into the resul
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import gc
 import io
@@ -50,6 +51,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, PrinterCallback, Qwen2_5_VLConfig, TrainerCallback
 
 from tests.bench_training import seen_once
+from tests.test_prediction import QWEN_3B, qwen2_5_vl
 from vigorl_lib.attention import see_by_length
 from vigorl_lib.policy import LocalPolicy
 from vigorl_lib.processors import ImageProcessor, kit_template, load_processor, processor_class
@@ -84,45 +86,17 @@ def words() -> Any:
 
 
 def config_of(tokenizer: Any, nano: bool) -> Qwen2_5_VLConfig:
-    """config.json of Qwen/Qwen2.5-VL-3B-Instruct with that tokenizer's image tokens; or a tiny one."""
-    token = tokenizer.convert_tokens_to_ids
-    hidden, layers, heads, shared, wide, vocabulary = 2048, 36, 16, 2, 11008, 151936
-    seen, depth, seen_wide, everywhere = 1280, 32, 3420, [7, 15, 23, 31]
+    """The config of Qwen2.5-VL-3B with that tokenizer's tokens; or a tiny one."""
+    config = qwen2_5_vl(512, 2, 4, 2, 1024, 2048, tied=True) if nano else copy.deepcopy(QWEN_3B)
     if nano:
-        hidden, layers, heads, shared, wide, vocabulary = 512, 2, 4, 2, 1024, 2048
-        seen, depth, seen_wide, everywhere = 64, 2, 128, [1]
-    return Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": vocabulary,
-            "hidden_size": hidden,
-            "intermediate_size": wide,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "num_key_value_heads": shared,
-            "max_position_embeddings": 128000,
-            "bos_token_id": None,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-        },
-        vision_config={
-            "depth": depth,
-            "hidden_size": seen,
-            "intermediate_size": seen_wide,
-            "num_heads": 2 if nano else 16,
-            "out_hidden_size": hidden,
-            "patch_size": 14,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "window_size": 112,
-            "fullatt_block_indexes": everywhere,
-        },
-        tie_word_embeddings=True,
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-    )
+        tiny = {"depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 2, "fullatt_block_indexes": [1]}
+        config.vision_config.update(tiny)
+    token = tokenizer.convert_tokens_to_ids
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config.text_config.update(ends)
+    config.image_token_id, config.video_token_id = token("<|image_pad|>"), token("<|video_pad|>")
+    config.vision_start_token_id, config.vision_end_token_id = token("<|vision_start|>"), token("<|vision_end|>")
+    return config
 
 
 def random_policy(chosen: argparse.Namespace, dtype: torch.dtype) -> LocalPolicy:

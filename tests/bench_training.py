@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from trl.trainer.utils import add_fused_lm_head
 
 from vigorl_lib import lengths, training
+from vigorl_lib.attention import see_by_length
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.policy import LocalPolicy, load_policy
 from vigorl_lib.prediction import Device, _Meter, build, measured_device
@@ -167,6 +168,7 @@ def attention(policy: LocalPolicy, talks: Sequence[Any], tokens: Sequence[int], 
 
     found = compare({"eager": by("eager"), "sdpa": by("sdpa")}, rounds)
     policy.model.set_attn_implementation("sdpa")
+    see_by_length(policy.model)  # as it was loaded: setting an implementation sets the vision tower's too
     return found
 
 

@@ -294,10 +294,10 @@ def test_the_table_adds_up_and_the_advice_is_true(make):
     )
     text = prediction.table(cost, ROUND)
     assert f"{cost.parameters:,} parameters" in text and f"{cost.memory / 2**30:9.2f} GiB" in text
-    assert prediction.advice(config, settings, sample, ROUND, dtype=torch.float32).startswith("fits: ")
+    assert prediction.advice(cost, config, settings, sample, ROUND, dtype=torch.float32).startswith("fits: ")
 
     small = dataclasses.replace(ROUND, memory=round(0.7 * cost.memory))
-    said = prediction.advice(config, settings, sample, small, dtype=torch.float32)
+    said = prediction.advice(cost, config, settings, sample, small, dtype=torch.float32)
     assert said.startswith("does not fit (") and "gradient_checkpointing: true" in said
     pixels = int(said.rpartition("max_pixels: ")[2])
     side = nano.PATCH * nano.MERGE
@@ -306,7 +306,8 @@ def test_the_table_adds_up_and_the_advice_is_true(make):
         assert prediction.predict(config, settings, shorter, small, dtype=torch.float32).fits(small) is fits
 
     tiny = dataclasses.replace(ROUND, memory=cost.weights)
-    assert "whatever is set: share the model" in prediction.advice(config, settings, sample, tiny, dtype=torch.float32)
+    said = prediction.advice(cost, config, settings, sample, tiny, dtype=torch.float32)
+    assert "whatever is set: share the model" in said
 
 
 def test_a_real_model_is_predicted_without_its_weights():

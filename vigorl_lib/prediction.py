@@ -172,25 +172,13 @@ def predict(
 
     `config` is a transformers config, or the folder or hub id of a model. `longest` is the longest sample: for SFT with
     all that is written, for GRPO the prompt (`settings.max_completion_length` and the crops of `zoom` come to it).
-    `shards`: so many GPUs share weights, gradients and moments
-    (FSDP2, ZeRO-3); the settings are those of one of them. `dtype` is what is computed in; weights are stored in it
-    where only an adapter learns, else in fp32 (`training.weights_dtype`). Raises ValueError where the run has no such
-    form.
+    `shards`: so many GPUs share weights, gradients and moments (FSDP2, ZeRO-3); the settings are those of one of them.
+    `dtype` is what is computed in; weights are stored in it where only an adapter learns, else in fp32
+    (`training.weights_dtype`). Raises ValueError where the run has no such form.
     """
     if settings.load_in_4bit and not settings.lora_rank:
         raise ValueError("load_in_4bit: weights of four bits can not learn; set lora_rank, for example to 16")
-    return _cost(_as_trained(config, settings, dtype), settings, longest, device, zoom, dtype, shards)
-
-
-def _cost(
-    model: PreTrainedModel,
-    settings: Settings,
-    longest: Sample,
-    device: Device,
-    zoom: Zoom | None,
-    dtype: torch.dtype,
-    shards: int,
-) -> Cost:
+    model = build(config, settings, dtype if settings.lora_rank else torch.float32, computed=dtype)
     grpo = isinstance(settings, GRPOSettings)
     passes = settings.passes() if grpo else settings.accumulate
     rows = settings.prompts_per_step * settings.group_size // passes if grpo else settings.batch_size
@@ -271,19 +259,9 @@ def table(cost: Cost, device: Device) -> str:
 
 
 def advice(
-    config: PretrainedConfig | str | Path,
-    settings: Settings,
-    longest: Sample,
-    device: Device,
-    *,
-    zoom: Zoom | None = None,
-    dtype: torch.dtype = torch.bfloat16,
-    shards: int = 1,
+    cost: Cost, config: PretrainedConfig, settings: Settings, longest: Sample, device: Device, **how: Any
 ) -> str:
-    """One sentence: the run fits, or which settings would make it fit, each alone. Takes what `predict` takes."""
-    how = zoom, dtype, shards
-    model = _as_trained(config, settings, dtype)
-    cost = _cost(model, settings, longest, device, *how)
+    """One sentence on what `predict` said of its own arguments: the run fits, or which settings, each alone, do it."""
     room = f"{cost.memory / GIB:.1f} of {device.memory / GIB:.1f} GiB"
     if cost.fits(device):
         return f"fits: {room}"
@@ -292,11 +270,10 @@ def advice(
 
     def helps(changes: dict[str, Any]) -> bool:
         changed = dataclasses.replace(settings, **changes)
-        trained = _as_trained(config, changed, dtype)
-        return changed != settings and _cost(trained, changed, longest, device, *how).fits(device)
+        return changed != settings and predict(config, changed, longest, device, **how).fits(device)
 
     found = [changes for changes in (checkpointing, few, lora) if helps(changes)]
-    pixels = _fitting_pixels(model, settings, longest, device, *how)
+    pixels = _fitting_pixels(config, settings, longest, device, **how)
     found += [{"max_pixels": pixels}] if pixels else []
     together = (lora | checkpointing, lora | checkpointing | few)
     found = found or [changes for changes in together if helps(changes)][:1]
@@ -326,7 +303,8 @@ def forecast(
     longest = max(lengths.samples(policy, examples, mode, turns, zoom=zoom), key=lambda sample: sample.tokens)
     how = {"zoom": zoom, "dtype": dtype, "shards": cards if re.search("fsdp|zero", launcher) else 1}
     what = policy.model.config, _of_one(settings, max(1, cards)), longest, device
-    return f"{table(predict(*what, **how), device)}\n{advice(*what, **how)}"
+    cost = predict(*what, **how)
+    return f"{table(cost, device)}\n{advice(cost, *what, **how)}"
 
 
 def _of_one(settings: Settings, cards: int) -> Settings:
@@ -338,24 +316,19 @@ def _of_one(settings: Settings, cards: int) -> Settings:
     return dataclasses.replace(settings, **share)
 
 
-def _fitting_pixels(model: PreTrainedModel, settings: Settings, longest: Sample, device: Device, *how: Any) -> int:
+def _fitting_pixels(config: PretrainedConfig, settings: Settings, longest: Sample, device: Device, **how: Any) -> int:
     """The largest `max_pixels` of a picture with which the run fits; 0 if none does."""
-    vision = model.config.vision_config
+    vision = config.vision_config
     low, high = 0, max(longest.images, default=0)  # tokens of a picture: fits, does not
     while high - low > max(1, low // 50):
         middle = (low + high) // 2
         shorter = Sample(longest.text, tuple(min(tokens, middle) for tokens in longest.images))
-        fits = _cost(model, settings, shorter, device, *how).fits(device)
+        fits = predict(config, settings, shorter, device, **how).fits(device)
         low, high = (middle, high) if fits else (low, middle)
     return low * (vision.patch_size * vision.spatial_merge_size) ** 2
 
 
 # --- the model, and the step, on `meta` ----------------------------------------------------------------------
-
-
-def _as_trained(config: PretrainedConfig | str | Path, settings: Settings, dtype: torch.dtype) -> PreTrainedModel:
-    """The model as `training.load_to_train` and `weights_dtype` have it, computed in `dtype`."""
-    return build(config, settings, dtype if settings.lora_rank else torch.float32, computed=dtype)
 
 
 def build(
