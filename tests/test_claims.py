@@ -1,5 +1,6 @@
 """Claims: the plan fits, units run and are never run twice, verdicts follow from items that are the same."""
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -135,9 +136,9 @@ def test_an_arm_can_be_compared_with_itself_under_a_control(tmp_path):
 def test_a_unit_runs_once_and_holds_what_the_verdict_needs(tmp_path, monkeypatch):
     monkeypatch.setenv("VIGORL_OUTPUTS", str(tmp_path / "outputs"))
     small = plan(claim(), arms=("new",), seeds=(1,))
-    assert [(one.name, seed) for one, seed in waiting(small, tmp_path)] == [("new", 1)]
+    assert [(one.name, seed) for one, seed in waiting(small.units(), tmp_path)] == [("new", 1)]
     result = run_unit(small, small.arms["new"], 1, tmp_path)
-    assert waiting(small, tmp_path) == []
+    assert waiting(small.units(), tmp_path) == []
     assert result["items"]["sat2"]["accuracy"]["n"] == 6
     assert result["cost"] == {"policy_tokens": 0, "updates": 0}  # the shipped base, as it is
     scores, print_of = claims._scores(result_path(small.arms["new"], 1, tmp_path), "sat2", "accuracy")
@@ -204,3 +205,40 @@ def test_reference_runs_need_a_frozen_recipe(tmp_path, capsys):
     path.write_text(yaml.safe_dump(raw))
     assert claims.main(["run", "--plan", str(path)]) == 2
     assert "`frozen` names no commit" in capsys.readouterr().err
+
+
+def test_parts_share_the_work_but_no_folder():
+    whole = read_plan(ROOT / PLAN)
+    parts = [whole.units(part, 3) for part in (1, 2, 3)]
+    assert sorted((arm.name, seed) for part in parts for arm, seed in part) == sorted(
+        (arm.name, seed) for arm, seed in whole.units()
+    )
+    folders = [{(arm.overlay, seed) for arm, seed in part} for part in parts]
+    assert not folders[0] & folders[1] | folders[1] & folders[2] | folders[0] & folders[2]
+    minutes = [sum(arm.minutes for arm, _ in part) for part in parts]
+    assert max(minutes) < 1.2 * min(minutes)
+
+
+@pytest.mark.parametrize("part", ["3/2", "0/2", "2", "a/b"])
+def test_a_part_that_does_not_exist_is_refused(part, tmp_path, capsys):
+    assert claims.main(["forecast", "--plan", str(ROOT / PLAN), "--reference", str(tmp_path), "--part", part]) == 2
+    assert f"--part {part}: K/N with K from 1 to N" in capsys.readouterr().err
+
+
+def test_the_grid_tries_the_first_rate_of_every_arm_before_the_next(tmp_path, monkeypatch):
+    tried = []
+
+    def try_rate(arm, seed, rate):
+        tried.append((arm.name, rate))
+        accuracy = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 300}
+        return {"step": arm.steps[-1], "seed": seed, "learning_rate": rate, "accuracy": accuracy}
+
+    monkeypatch.setattr(claims, "try_rate", try_rate)
+    whole = read_plan(ROOT / PLAN)
+    arms = {name: whole.arms[name] for name in ("base", "mcts_sft", "vanilla")}
+    small = dataclasses.replace(whole, arms=arms, claims=())
+    claims.try_grid(small, claims.with_seeds(small, [1]).units(), tmp_path)
+    warm, rl = whole.rates["03_warm_start"], whole.rates["04_grounded_grpo"]
+    assert tried == [pair for a, b in zip(warm, rl, strict=True) for pair in (("mcts_sft", a), ("vanilla", b))]
+    saved = json.loads((tmp_path / "grid" / "vanilla.json").read_text())
+    assert [row["learning_rate"] for row in saved] == list(rl)

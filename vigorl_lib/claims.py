@@ -3,7 +3,8 @@
 `python -m vigorl_lib.claims forecast` says what is left to run and how long it takes, `run` runs it (a unit is one arm
 with one seed; a finished one is never run again), `judge` writes `outputs/reference/claims.json` from what is there,
 and `power` says, from the spread over development seeds, how large an effect has to be to be shown. `grid` tries the
-plan's learning rates on a development seed, for every arm alike, and writes `outputs/reference/grid.json`.
+plan's learning rates on a development seed, for every arm alike, and writes `outputs/reference/grid/<arm>.json`.
+With `--part 1/2` and `--part 2/2` two processes share the work (on two cores with OMP_NUM_THREADS=1 each).
 The plan is `params/claims.yaml`, the arms' parameters are `params/arms/<overlay>/<notebook>.yaml`.
 """
 
@@ -14,9 +15,11 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -96,10 +99,21 @@ class Plan:
     arms: Mapping[str, Arm]
     claims: tuple[Claim, ...]
 
-    def units(self) -> list[tuple[Arm, int]]:
-        """Every arm with every one of its seeds, seed by seed, so that comparisons fill up early."""
+    def units(self, part: int = 1, parts: int = 1) -> list[tuple[Arm, int]]:
+        """Every arm with every one of its seeds, seed by seed, so that comparisons fill up early; or one part of them.
+
+        Arms with the same overlay and seed share folders, so they are in the same part. Parts are about equally long.
+        """
         pairs = [(arm, seed) for arm in self.arms.values() for seed in arm.seeds]
-        return sorted(pairs, key=lambda pair: pair[0].seeds.index(pair[1]))
+        minutes: dict[tuple[str, int], float] = defaultdict(float)
+        for arm, seed in pairs:
+            minutes[arm.overlay, seed] += arm.minutes
+        loads, where = [0.0] * parts, {}
+        for shared, cost in sorted(minutes.items(), key=lambda found: -found[1]):
+            where[shared] = loads.index(min(loads)) + 1
+            loads[where[shared] - 1] += cost
+        mine = [(arm, seed) for arm, seed in pairs if where[arm.overlay, seed] == part]
+        return sorted(mine, key=lambda pair: pair[0].seeds.index(pair[1]))
 
 
 def read_plan(path: str | Path = PLAN) -> Plan:
@@ -173,29 +187,40 @@ ON_DEV = {
 }
 
 
-def try_rates(arm: Arm, seed: int, rates: Sequence[float]) -> list[dict[str, Any]]:
-    """An arm's last step with several learning rates: the accuracy on development questions after each.
+def try_rate(arm: Arm, seed: int, rate: float) -> dict[str, Any]:
+    """An arm's last step with a learning rate: the accuracy on development questions after it.
 
     The earlier steps run as they are. A rate's own folder stands beside the step's, and is not made twice.
     """
     *earlier, last = arm.steps
-    folder, rows = make(arm, seed, earlier), []
-    overlay = Path("params/arms") / arm.overlay / f"{last}.yaml"
-    for rate in rates:
-        out = folder / f"{last}.rate{rate:g}"
-        if not (out / "manifest.json").exists():
-            out.mkdir(parents=True, exist_ok=True)
-            words = ["-f", f"params/{PROFILE}/{last}.yaml", *(["-f", str(overlay)] if overlay.exists() else [])]
-            count = "num_eval" if last == "03_warm_start" else "eval_examples"
-            words += ["-p", count, str(GRID_ITEMS)]
-            words += ["-p", "learning_rate", f"{rate:.6f}", "-p", "seed", str(seed), "-p", "out_dir", str(out)]
-            line = [sys.executable, "-m", "papermill", f"notebooks/{last}.ipynb", str(out / f"{last}.ipynb"), *words]
-            subprocess.run(line, check=True)
-        found: Any = read_manifest(out / "manifest.json")["metrics"]
-        for key in ON_DEV[last]:
-            found = found[key]
-        rows.append({"arm": arm.name, "step": last, "seed": seed, "learning_rate": rate, "accuracy": found})
-    return rows
+    folder = make(arm, seed, earlier) if earlier else folder_of(arm, seed)
+    out = folder / f"{last}.rate{rate:g}"
+    if not (out / "manifest.json").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        overlay = Path("params/arms") / arm.overlay / f"{last}.yaml"
+        words = ["-f", f"params/{PROFILE}/{last}.yaml", *(["-f", str(overlay)] if overlay.exists() else [])]
+        words += ["-p", "num_eval" if last == "03_warm_start" else "eval_examples", str(GRID_ITEMS)]
+        words += ["-p", "learning_rate", f"{rate:.6f}", "-p", "seed", str(seed), "-p", "out_dir", str(out)]
+        line = [sys.executable, "-m", "papermill", f"notebooks/{last}.ipynb", str(out / f"{last}.ipynb"), *words]
+        subprocess.run(line, check=True)
+    found: Any = read_manifest(out / "manifest.json")["metrics"]
+    for key in ON_DEV[last]:
+        found = found[key]
+    return {"step": last, "seed": seed, "learning_rate": rate, "accuracy": found}
+
+
+def try_grid(plan: Plan, units: Sequence[tuple[Arm, int]], reference: Path = REFERENCE) -> None:
+    """Every arm with the plan's first learning rate, then with the next; `grid/<arm>.json` has what came out."""
+    trained = [(arm, seed) for arm, seed in units if arm.steps]
+    rows = defaultdict(list)
+    (reference / "grid").mkdir(parents=True, exist_ok=True)
+    for tried in zip(*plan.rates.values(), strict=True):
+        rates = dict(zip(plan.rates, tried, strict=True))
+        for arm, seed in trained:
+            rows[arm.name].append(row := try_rate(arm, seed, rates[arm.steps[-1]]))
+            write_json_atomic(reference / "grid" / f"{arm.name}.json", rows[arm.name])
+            told = "{learning_rate:g}, seed {seed}: {accuracy[value]:.3f} [{accuracy[low]:.3f}, {accuracy[high]:.3f}]"
+            print(f"{arm.name}, {told.format(**row)}", flush=True)
 
 
 def result_path(arm: Arm, seed: int, reference: Path = REFERENCE) -> Path:
@@ -203,9 +228,9 @@ def result_path(arm: Arm, seed: int, reference: Path = REFERENCE) -> Path:
     return reference / "arms" / arm.name / f"seed{seed}" / "result.json"
 
 
-def waiting(plan: Plan, reference: Path = REFERENCE) -> list[tuple[Arm, int]]:
+def waiting(units: Iterable[tuple[Arm, int]], reference: Path = REFERENCE) -> list[tuple[Arm, int]]:
     """The units without a result."""
-    return [(arm, seed) for arm, seed in plan.units() if not result_path(arm, seed, reference).exists()]
+    return [(arm, seed) for arm, seed in units if not result_path(arm, seed, reference).exists()]
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
@@ -470,11 +495,11 @@ def remember_attempt(plan: Plan, rows: Sequence[Mapping[str, Any]], path: Path) 
     write_json_atomic(path, [*others, attempt])
 
 
-def forecast(plan: Plan, reference: Path = REFERENCE) -> str:
+def forecast(units: Sequence[tuple[Arm, int]], reference: Path = REFERENCE) -> str:
     """What is left to run, in words: units, and core-hours from the plan's minutes (two cores)."""
-    left = waiting(plan, reference)
+    left = waiting(units, reference)
     minutes = sum(arm.minutes for arm, _ in left)
-    done = len(plan.units()) - len(left)
+    done = len(units) - len(left)
     return f"{done} units done, {len(left)} to run: about {minutes / 30:.1f} core-hours, half as long on two cores"
 
 
@@ -486,14 +511,20 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--reference", type=Path, default=REFERENCE)
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the plan's, while developing")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no unit after so long")
+    parser.add_argument("--part", default="1/1", help="K/N: only the K-th of N parts of the units")
     chosen = parser.parse_args(words)
     try:
         plan = read_plan(chosen.plan)
-        if chosen.seeds and chosen.do not in ("power", "grid"):
-            if chosen.reference == REFERENCE:
+        if chosen.seeds and chosen.do != "power":
+            if chosen.reference == REFERENCE and chosen.do != "grid":
                 raise ValueError(f"--seeds is for development: give another --reference than {REFERENCE}")
             plan = with_seeds(plan, chosen.seeds)
-        print(forecast(plan, chosen.reference), flush=True)
+        if not (found := re.fullmatch(r"(\d+)/(\d+)", chosen.part)) or not 1 <= int(found[1]) <= int(found[2]):
+            raise ValueError(f"--part {chosen.part}: K/N with K from 1 to N, such as 1/2")
+        part, parts = map(int, found.groups())
+        units = plan.units(part, parts)
+        if chosen.do != "grid":
+            print(forecast(units, chosen.reference), flush=True)
         if chosen.do == "run":
             if plan.frozen is None and chosen.reference == REFERENCE:
                 raise ValueError(
@@ -501,7 +532,7 @@ def main(words: Sequence[str] | None = None) -> int:
                     "write it there, or give another --reference while developing"
                 )
             end = time.monotonic() + 60 * chosen.minutes
-            for arm, seed in waiting(plan, chosen.reference):
+            for arm, seed in waiting(units, chosen.reference):
                 if time.monotonic() + 60 * arm.minutes > end:
                     print("time is up: the rest another day")
                     break
@@ -510,11 +541,7 @@ def main(words: Sequence[str] | None = None) -> int:
         elif chosen.do == "grid":
             if len(chosen.seeds or ()) != 1:
                 raise ValueError("the grid is tried on one development seed: give --seeds 1")
-            (seed,) = chosen.seeds
-            rows = []
-            for arm in (arm for arm in plan.arms.values() if arm.steps):
-                rows += try_rates(arm, seed, plan.rates[arm.steps[-1]])
-                write_json_atomic(chosen.reference / "grid.json", rows)
+            try_grid(plan, units, chosen.reference)
         elif chosen.do == "power":
             if not chosen.seeds:
                 raise ValueError("power looks at development seeds: give --seeds 1 2 3, and their --reference")
