@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from transformers import PretrainedConfig
 
@@ -20,26 +23,30 @@ from vigorl_lib.faithfulness import (
     greyed,
     hit_rate,
     judge_points,
+    move_points,
     named_points,
     probe_points,
     recoloured_crops,
     route_reached,
     same_place,
     same_thing,
+    step_by_step,
     suite,
     tell_from,
     things_under,
     up_to_answer,
     up_to_first_point,
     with_other_crops,
+    with_random_points,
     with_way_out,
 )
 from vigorl_lib.grounding import Box
 from vigorl_lib.images import open_image
 from vigorl_lib.policy import Completion, load_policy
 from vigorl_lib.prompts import BACKTRACK, options_as_letters, options_as_text
-from vigorl_lib.records import Example
+from vigorl_lib.records import Example, Proposal, Refused
 from vigorl_lib.runs import PACKAGE
+from vigorl_lib.traces import find_points
 from vigorl_lib.views import View, Zoom
 
 # Four things in the corners of a picture of 400 x 200 original pixels, which the model sees at half that size.
@@ -235,6 +242,57 @@ def test_probes_tell_a_policy_that_needs_its_points():
     assert (both["changed_moved"], both["changed_placebo"], both["changed_resampled"]) == (1, 0, 0)
     assert wrong["hits"] == 0 and wrong["hits_shuffled"] is None
     assert set(none.values()) == {None}
+
+
+def walker(requests):
+    """A step policy that looks twice and then names the last thing it looked at, as its text says."""
+    replies = []
+    for request in requests:
+        if request.must_answer or len(request.steps) == 2:
+            replies.append(Proposal("", request.steps[-1].split("(")[-1] if request.steps else None, 1))
+        else:
+            replies.append(Proposal("Look: it ({}, {}).".format(*SPOTS[len(request.steps)]), None, 9))
+    return replies
+
+
+def test_steps_are_told_one_by_one_until_the_answer():
+    assert step_by_step(walker, [EXAMPLE] * 2, max_steps=5, seed=0) == [
+        "<think>\nLook: it (10, 10). Look: it (190, 10).\n</think>\n<answer> 190, 10). </answer>"
+    ] * 2  # fmt: skip
+    (cut,) = step_by_step(walker, [EXAMPLE], max_steps=2, seed=0)
+    assert cut == "<think>\nLook: it (10, 10).\n</think>\n<answer> 10, 10). </answer>"
+    (silent,) = step_by_step(walker, [EXAMPLE], max_steps=1, seed=0)
+    assert benchmarks.grade("sat2", silent, EXAMPLE).score == 0
+
+
+def test_a_refused_step_stops_the_telling():
+    with pytest.raises(Refused, match="too large"):
+        step_by_step(lambda requests: [Refused("too large") for _ in requests], [EXAMPLE], max_steps=2, seed=0)
+
+
+def test_random_points_are_what_the_policy_goes_on_from():
+    seen = []
+
+    def listening(requests):
+        seen.extend(request.steps for request in requests)
+        return walker(requests)
+
+    astray = with_random_points(listening, VIEW.frame)
+    (reply,) = step_by_step(astray, [EXAMPLE], max_steps=5, seed=0)
+    assert seen[0] == () and len(seen[2]) == 2
+    assert "Look: it (10, 10)." not in seen[1] and "Look: it (190, 10)." not in reply
+    assert all(step in reply for step in seen[2])
+    assert (reply,) == tuple(step_by_step(astray, [EXAMPLE], max_steps=5, seed=0))
+
+
+@given(st.lists(st.tuples(st.integers(-9, 999), st.integers(-9, 999)), max_size=5), st.integers(0, 99))
+def test_moved_points_stay_in_the_frame_and_words_stay(points, seed):
+    words = " and ".join("it ({}, {})".format(*point) for point in points)
+    moved = move_points(words, random.Random(seed), VIEW.frame)
+    found = find_points(moved)
+    assert len(found) == len(points)
+    assert all(0 <= mention.x < VIEW.frame.width and 0 <= mention.y < VIEW.frame.height for mention in found)
+    assert re.sub(r"\(.*?\)", "", moved) == re.sub(r"\(.*?\)", "", words)
 
 
 def test_a_reply_keeps_only_some_of_its_steps():

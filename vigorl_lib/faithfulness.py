@@ -22,12 +22,12 @@ from PIL import Image
 from vigorl_lib.answers import last_answer, letter, named_option
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import predict
-from vigorl_lib.grounding import Box, Point, distance
+from vigorl_lib.grounding import Box, Frame, Point, distance
 from vigorl_lib.images import cut_crop, picture_of
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.policy import LocalPolicy
 from vigorl_lib.prompts import BACKTRACK, Mode
-from vigorl_lib.records import Example
+from vigorl_lib.records import Example, Proposal, Refused, StepRequest
 from vigorl_lib.runs import slug
 from vigorl_lib.stats import average, share
 from vigorl_lib.traces import find_points, parse_turn, render_single, split_steps
@@ -174,6 +174,8 @@ def recoloured_crops(policy: LocalPolicy) -> Cut:
 
 # --- points that are moved, thoughts that are cut ---------------------------------------------------------
 
+# Step requests in, proposals out (`policy.step_policy`).
+StepPolicy = Callable[[Sequence[StepRequest]], Sequence[Proposal | Refused]]
 # Where a point of an example goes; both points are in the frame that the policy writes in.
 Place = Callable[[Example, tuple[int, int], View], tuple[int, int] | None]
 
@@ -307,6 +309,50 @@ def up_to_answer(text: str, keep: Callable[[list[str]], list[str]]) -> str | Non
     if len(steps) < 2:
         return None
     return render_single(keep(steps), "").partition("<answer>")[0] + "<answer>"
+
+
+def move_points(text: str, rng: random.Random, frame: Frame) -> str:
+    """The text with every point at a random place of `frame`."""
+    for mention in reversed(find_points(text)):
+        x, y = rng.randrange(frame.width), rng.randrange(frame.height)
+        text = f"{text[: mention.start]}({x}, {y}){text[mention.end :]}"
+    return text
+
+
+def with_random_points(propose: StepPolicy, frame: Frame) -> StepPolicy:
+    """The step policy, but it does not get to say where it looks: its points go to random places of `frame`."""
+
+    def astray(requests: Sequence[StepRequest]) -> list[Proposal | Refused]:
+        moved: list[Proposal | Refused] = []
+        for request, proposal in zip(requests, propose(requests), strict=True):
+            if isinstance(proposal, Proposal):
+                text = move_points(proposal.text, random.Random(request.seed), frame)
+                proposal = dataclasses.replace(proposal, text=text)
+            moved.append(proposal)
+        return moved
+
+    return astray
+
+
+def step_by_step(propose: StepPolicy, examples: Sequence[Example], *, max_steps: int, seed: int) -> list[str]:
+    """Single-turn replies written one step at a time, those of all examples together; the last allowed step answers.
+
+    Raises `Refused` where the policy will not go on with an example.
+    """
+    chains: list[tuple[str, ...]] = [()] * len(examples)
+    answers: list[str | None] = [None] * len(examples)
+    rng, going = random.Random(seed), list(range(len(examples)))
+    for last in [False] * (max_steps - 1) + [True]:
+        requests = [StepRequest(examples[k], chains[k], last, rng.getrandbits(32)) for k in going]
+        for k, proposal in zip(tuple(going), propose(requests), strict=True):
+            if isinstance(proposal, Refused):
+                raise proposal
+            answers[k] = proposal.answer
+            if proposal.text:
+                chains[k] += (proposal.text,)
+            if not proposal.text or proposal.answer is not None:
+                going.remove(k)
+    return [render_single(steps, answer or "") for steps, answer in zip(chains, answers, strict=True)]
 
 
 def same_place(example: Example, point: tuple[int, int], view: View) -> tuple[int, int] | None:

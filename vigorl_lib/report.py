@@ -60,7 +60,7 @@ RECORDED = {
     "vstar_twin.multi_turn.accuracy": [f"{VSTAR}.multi_turn"],
     "control.shuffled_image.accuracy": ["06_eval_spatial/control.shuffled_image.accuracy"],
     "control.text_only.accuracy": ["06_eval_spatial/control.text_only.accuracy"],
-    "control.random_points.accuracy": ["02_search_traces/compared.search_random_points"],
+    "control.random_points.accuracy": ["06_eval_spatial/control.random_points.accuracy"],
     "search.vigorl_judge_false_correct": ["02_search_traces/judges.trees.false_correct"],
     **{f"web.nano.{name}.success": [f"{WEB}/nano.{name}.success"] for name in ("grounded", "ungrounded")},
     "behaviours.coder.precision": [f"{HABITS}/coder.precision"],
