@@ -1,6 +1,6 @@
 """What the text alone gives away of each twin, and how long one nano evaluation over all of them takes.
 
-    python -m tests.bench_twins             # about twenty minutes on two cores
+    python -m tests.bench_twins             # about half an hour
 
 A reader learns from `--learn` rows of a twin without their pictures (naive Bayes over words and option texts; where a
 place is asked for, the cell of a grid that answers most often, word by word) and answers `--test` others. Writes
@@ -114,7 +114,7 @@ def main() -> None:
     """Measure both and write them to the ledger."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--learn", type=int, default=5000)
-    parser.add_argument("--test", type=int, default=2000)
+    parser.add_argument("--test", type=int, default=10_000)
     parser.add_argument("--items", type=int, default=200)
     parser.add_argument("--only", choices=("evaluation", "text"), help="one of the two")
     parser.add_argument("--ledger", type=Path, default=LEDGER, help="where the result is written")
