@@ -45,13 +45,14 @@ RECORDED = {
     "nano_base.single_step": [
         f"{BASE}/exam.shipped.{subject}" for subject in ("next", "further_left", "larger", "crop")
     ],
-    "nano_base.relational_direct": [f"{BASE}/accuracy.sat2.direct"],
+    "nano_base.relational_direct": [f"{SAT2}.base.accuracy"],  # as in notebook 01, of ten times as many questions
     "nano_base.format_rate.direct": [f"{BASE}/format_rate.direct"],
     "nano_base.format_rate.vanilla": [f"{BASE}/format_rate.vanilla"],
     "nano_base.format_rate.grounded": [f"{BASE}/format_rate.grounded"],
     "nano_base_retrained.point_hit": [f"{BASE}/exam.retrained.point"],
     "nano_base_retrained.naming": [f"{BASE}/exam.retrained.name"],
     "nano_base_retrained.seconds": [f"{BASE}/retrained.train_seconds"],
+    "sat2_twin.chance": [f"{SAT2}.chance"],
     "sat2_twin.base.accuracy": [f"{SAT2}.base.accuracy"],
     "sat2_twin.sft.accuracy": [f"{SAT2}.sft.accuracy"],
     "sat2_twin.vanilla_grpo.accuracy": [f"{SAT2}.vanilla_grpo.accuracy"],
