@@ -416,8 +416,10 @@ def test_clean(reply, score, why):
         ("<think>a</think><answer>right</answer><answer>left</answer>", SAT, 1, "right"),  # the first wins
         ("<think>a</think><answer>left</answer><answer>right</answer>", SAT, 0, "wrong"),
         ("<think>a</think><answer>right", SAT, 1, "right"),  # the closing tag may be missing
-        ("<think>a <answer>right</answer> b</think><answer>left</answer>", SAT, 1, "right"),
-        ("<think>a <answer>right</answer>", SAT, 1, "right"),
+        ("<think>a <answer>right</answer> b</think><answer>left</answer>", SAT, 0, "bad_thought"),  # a thought cut off
+        ("<think>a <answer>right", SAT, 0, "bad_thought"),
+        ("<think>a <answer>right</answer>", SAT, 1, "right"),  # the thought is no piece, the answer is
+        ("<think>a</think> b <answer>right", SAT, 1, "right"),
         ("<think>right</think>", SAT, 0, "no_answer"),
         ("<answer></answer>", SAT, 0, "wrong"),
         ("I would say right.", SAT, 1, "right"),  # no tags: a baseline, judged in whole
@@ -435,6 +437,7 @@ def test_clean(reply, score, why):
             "bad_thought",
         ),
         (["<think>a</think>", "<think>b</think>"], SAT, 0, "no_answer"),
+        (["<think>a</think>", "<think>b <answer>right</answer></think>"], SAT, 0, "bad_thought"),
         ("<think>a</think><answer>B</answer>", VSTAR, 1, "right"),
         ("<think>a</think><answer>A</answer>", VSTAR, 0, "wrong"),
         ("<think>a</think><answer>blue</answer>", VSTAR, 1, "right"),  # because of its b
@@ -476,21 +479,31 @@ def test_official_sat_is_the_first_word_as_a_letter(reply, score):
     assert benchmarks.grade("sat2", reply, SAT, "official").score == score
 
 
-@pytest.mark.parametrize(
-    ("losses", "score", "chosen"),
-    [
-        ([2.0, 1.0, 3.0], 1, "B"),
-        ([1.0, 2.0, 3.0], 0, "A"),
-        ((3, 2, 1), 0, "C"),
-        ([1.0, 1.0, 1.0], 1, "B"),  # the official order has the right one first, and takes the first minimum
-        ([1.0, 2.0, 1.0], 0, "A"),
-        ([float("inf"), 5.0, float("inf")], 1, "B"),
-        ([-1.0, -2.0, 0.0], 1, "B"),
-    ],
-)
+LOSSES = [
+    ([2.0, 1.0, 3.0], 1, "B"),
+    ([1.0, 2.0, 3.0], 0, "A"),
+    ((3, 2, 1), 0, "C"),
+    ([1.0, 1.0, 1.0], 1, "B"),  # the official order has the right one first, and takes the first minimum
+    ([1.0, 2.0, 1.0], 0, "A"),
+    ([float("inf"), 5.0, float("inf")], 1, "B"),
+    ([-1.0, -2.0, 0.0], 1, "B"),
+    ([2.0, 1.0, 1.0], 1, "B"),
+    ([1.0, 1.0, 2.0], 1, "B"),
+    ([1.0, 2.0, 2.0], 0, "A"),
+    ([2.0, 2.0, 1.0], 0, "C"),
+    ([5.0, float("inf"), 5.0], 0, "A"),
+    ([float("inf")] * 3, 1, "B"),
+    ([0.0, -0.0, 0.0], 1, "B"),
+    ([0, 1e-300, 1], 0, "A"),
+    ([1.0, 1.0 - 1e-16, 1.0], 1, "B"),
+    ([float("-inf"), 0.0, 0.0], 0, "A"),
+]
+
+
+@pytest.mark.parametrize(("losses", "score", "chosen"), LOSSES)
 def test_official_vstar_is_the_likeliest_option(losses, score, chosen):
     grade = benchmarks.grade("vstar", losses, VSTAR, "official")
-    assert (grade.score, grade.extracted) == (score, chosen)
+    assert (grade.score, grade.extracted) == (score, chosen) and len(LOSSES) >= 15
 
 
 def test_what_cannot_be_graded_is_refused():

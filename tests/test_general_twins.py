@@ -486,8 +486,11 @@ def test_a_limit_that_cuts_a_problem_is_counted_as_incomplete(loaded):
     for first in range(0, 14, 7):
         two, three = examples[first : first + 3], examples[first + 3 : first + 7]
         for problem in (two, three):
-            assert len({example.group for example in problem}) == len({example.images for example in problem}) == 1
-    assert len({example.group for example in examples}) == 4
+            numbers = {example.group.partition("/")[0] for example in problem}
+            assert len(numbers) == len({example.images for example in problem}) == 1
+            known = [example.group.partition("/")[2] for example in problem]
+            assert known[:-1] == problem[0].truth["concepts"] and set(known[-1].split("; ")) == set(known[:-1])
+    assert len({example.group.partition("/")[0] for example in examples}) == 4
     grades = [
         benchmarks.grade("wemath", f"<answer>{letter(right_option(example))}</answer>", example)
         for example in examples[:12]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
 import time
 import zipfile
+from collections import Counter
 
 import numpy as np
 import pyarrow
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vigorl_lib import images
-from vigorl_lib.benchmarks import realworldqa, registry, robospatial, wemath
+from vigorl_lib.benchmarks import realworldqa, registry, robospatial, screenspot, wemath
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.grounding import Frame
 
@@ -60,6 +62,8 @@ ROWS = {
     "wemath": {
         "ID": 7,
         "key": "2steps_multi",
+        "question number": 3,
+        "knowledge concept": "Length",
         "question": "How long is it?",
         "option": "A. 3 cm; B. 4 cm; C. 5 cm; D. No correct answer",
         "answer": "B",
@@ -98,6 +102,9 @@ CONTEXT = {
 }
 EXAMPLES = {name: benchmarks.from_row(name, row) for name, row in ROWS.items()}
 PLACE = benchmarks.from_row("robospatial", CONTEXT)
+# Every pair that there is: of places like RoboSpatial's the released code has no judge.
+GRADED = [(example, protocol) for example in EXAMPLES.values() for protocol in ("official", "vigorl", "clean")]
+GRADED += [(PLACE, "official"), (PLACE, "clean")]
 
 
 def score(name, reply, protocol, example=None, **more):
@@ -253,7 +260,7 @@ OFFICIAL = [
     *[("ai2d", reply, 1) for reply in ("B", "b", "(B)", "B.", "B. hare", "B. owl", " B. x", "<answer> (b) </answer>")],
     *[
         ("ai2d", reply, 0)
-        for reply in ("B) hare", "The answer is B", "hare", " C", "A", "", "BB", "b. hare", "A. hare")
+        for reply in ("B) hare", "The answer is B", "hare", " B", "A", "", "BB", "b. hare", "A. hare")
     ],
     *[
         ("pope", reply, 1)
@@ -283,11 +290,6 @@ OFFICIAL = [
 @pytest.mark.parametrize(("name", "reply", "wanted"), OFFICIAL)
 def test_official(name, reply, wanted):
     assert score(name, reply, "official") == wanted
-
-
-@pytest.mark.parametrize("name", CHOICE)
-def test_every_official_grader_has_its_edges(name):
-    assert sum(case[0] == name for case in OFFICIAL) >= 15
 
 
 def test_what_blink_would_have_asked_a_judge_is_said():
@@ -329,6 +331,11 @@ def test_the_released_judge_finds_no_in_many_words(answer):
     assert score("robospatial", f"<think>.</think><answer>{answer}</answer>", "vigorl") == 1
 
 
+def test_the_released_judge_knows_no_places():
+    with pytest.raises(ValueError, match="no judge for polygons"):
+        score("robospatial", CONTEXT["answer"], "vigorl", PLACE)
+
+
 @pytest.mark.parametrize(("gold", "reply", "wanted"), [("35", "35.", 1), ("Two", "two", 1), ("35", "35 mph", 0)])
 def test_an_open_answer_of_realworldqa(gold, reply, wanted):
     row = ROWS["realworldqa"] | {"question": "How fast? Answer with a number.", "answer": gold}
@@ -351,7 +358,14 @@ POINTS = [
         ("official", reply, 0)
         for reply in ("(9, 10)", "(31, 20)", "15", "1, 15, 12", "", "no", "(-15, 12)", "(15, 12) 1")
     ],
+    # In thousandths of the sides, and only in Qwen-VL's form, where "box" occurs.
+    *[("official", reply, 1) for reply in ("<box>(150,240),(150,240)</box>", "a <box>(0,0),(400,600)</box> b")],
+    *[
+        ("official", reply, 0)
+        for reply in ("<box>(15,12),(15,12)</box>", "the text box (15, 12)", "<box>(150, 240), (150, 240)</box>")
+    ],
     *[("vigorl", reply, 1) for reply in ("(15, 12)", "15, 12", "[15,12]", "(15, 12,)", "( 30 , 20 )", "(+15, 12)")],
+    *[("vigorl", reply, 1) for reply in ("((15, 12))", "((15), 12)", "{15, 12}", "([1_5, 0xC])", "(15, 12) # there")],
     *[
         ("vigorl", reply, 0)
         for reply in ("(15.0, 12)", "click (15, 12)", "(15, 12]", "(15 12)", "(015, 12)", "", "(15,)")
@@ -366,6 +380,11 @@ POINTS = [
 @pytest.mark.parametrize(("protocol", "reply", "wanted"), POINTS)
 def test_points(name, protocol, reply, wanted):
     assert score(name, f"<think>It is there.</think><answer>{reply}</answer>", protocol) == wanted
+
+
+def test_the_released_judge_of_points_takes_whole_numbers_and_nothing_else():
+    found = {"(True, 12)": True, "(True, 25)": False, "(15.0, 12)": None, "'15'": None, "15": None, "(1, 2": None}
+    assert {answer: screenspot.released_hit(answer, (0, 0, 30, 20)) for answer in found} == found
 
 
 def test_a_point_is_read_in_the_frame_it_was_written_in():
@@ -383,25 +402,42 @@ def test_a_point_is_read_in_the_frame_it_was_written_in():
         score("screenspot", "(1, 2)", "clean", frame=Frame.original(10, 10))
 
 
-@pytest.mark.parametrize(
-    ("reply", "wanted"),
-    [
-        ("(0.5, 0.3)", 1),
-        ("[0.5, 0.3]", 1),
-        ("at (0.5, 0.3), or (0.9, 0.9)", 1),  # the first one counts
-        ("[0.9, 0.9] (0.5, 0.3)", 1),  # round brackets go first
-        ("(0.6, 0.3)", 0),  # the right edge is outside
-        ("(0.2, 0.2)", 1),  # the lower end of an edge is inside
-        ("(0.3, 0.5)", 0),
-        ("(0.5 0.3)", 0),
-        ("0.5, 0.3", 0),
-        ("(-0.5, 0.3)", 0),
-        ("", 0),
-        ("(50, 30)", 0),  # pixels are no shares
-    ],
-)
+PLACES = [
+    ("(0.5, 0.3)", 1),
+    ("[0.5, 0.3]", 1),
+    ("at (0.5, 0.3), or (0.9, 0.9)", 1),  # the first one counts
+    ("[0.9, 0.9] (0.5, 0.3)", 1),  # round brackets go first
+    ("(0.6, 0.3)", 0),  # the right edge is outside
+    ("(0.2, 0.2)", 1),  # the lower end of an edge is inside
+    ("(0.3, 0.5)", 0),
+    ("(0.5 0.3)", 0),
+    ("0.5, 0.3", 0),
+    ("(-0.5, 0.3)", 0),
+    ("", 0),
+    ("(50, 30)", 0),  # pixels are no shares
+    ("[.5, .3]", 1),  # a literal list
+    ("it is [ .5, 3e-1, ].", 1),
+    ("[(.5, .3), (.9, .9)]", 1),  # its first point
+    ("[(.9, .9), (.5, .3)]", 0),
+    ("[[.5, .3]]", 0),  # a list ends at its first bracket
+    ("[-.5, .3]", 0),
+    ("[.5, .3", 0),
+    ("['.5', '.3']", 0),
+    ("[.5 + 0, .3]", 0),
+    ("[]", 0),
+    ("(.5, .3)", 0),
+]
+
+
+@pytest.mark.parametrize(("reply", "wanted"), PLACES)
 def test_a_free_place_of_robospatial(reply, wanted):
     assert score("robospatial", reply, "official", PLACE) == wanted
+
+
+def test_every_official_grader_has_its_edges():
+    edges = Counter(name for name, _, _ in OFFICIAL)
+    edges |= {"screens": sum(protocol == "official" for protocol, _, _ in POINTS), "places": len(PLACES)}
+    assert set(edges) == {*CHOICE, "screens", "places"} and min(edges.values()) >= 15
 
 
 def test_a_free_place_in_pixels():
@@ -430,19 +466,17 @@ hostile = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).m
 
 @given(hostile)
 def test_any_text_gets_a_grade(reply):
-    for example in (*EXAMPLES.values(), PLACE):
-        for protocol in ("official", "vigorl", "clean"):
-            found = benchmarks.grade(example.benchmark, reply, example, protocol)
-            assert found.score in (0.0, 1.0) and (found.why == "right") == (found.score == 1)
-            assert found == benchmarks.grade(example.benchmark, reply, example, protocol)
+    for example, protocol in GRADED:
+        found = benchmarks.grade(example.benchmark, reply, example, protocol)
+        assert found.score in (0.0, 1.0) and (found.why == "right") == (found.score == 1)
+        assert found == benchmarks.grade(example.benchmark, reply, example, protocol)
 
 
 @pytest.mark.parametrize("piece", ["B", "(B) ", "9", "(9,", " ", "\n", "Answer", "A.", "not ", "[9, "])
 def test_a_long_reply_is_graded_at_once(piece):
     text, start = piece * (100_000 // len(piece)), time.process_time()
-    for example in (*EXAMPLES.values(), PLACE):
-        for protocol in ("official", "vigorl", "clean"):
-            benchmarks.grade(example.benchmark, f"<answer>{text}</answer>", example, protocol)
+    for example, protocol in GRADED:
+        benchmarks.grade(example.benchmark, f"<answer>{text}</answer>", example, protocol)
     assert time.process_time() - start < 5  # quadratic time would be minutes
 
 
@@ -477,6 +511,16 @@ def test_popes_five_figures():
     assert nothing["mean_of_categories"]["recall"] is None
 
 
+def test_pope_counts_what_says_neither_yes_nor_no():
+    replies = ["Yes", "no", "None", "", "maybe", "<answer>no</answer>", None]
+    for protocol, unparsed in (("official", 3), ("clean", 5)):  # clean reads nothing without tags
+        examples = [dataclasses.replace(EXAMPLES["pope"], id=str(number)) for number in range(len(replies))]
+        pairs = zip(replies, examples, strict=True)
+        found = [benchmarks.grade("pope", reply, example, protocol) for reply, example in pairs]
+        assert benchmarks.aggregate("pope", found)["unparsed"] == unparsed
+    assert found[2].score == 0 and found[5].score == 1
+
+
 def problem(steps, right, multi):
     """Rows of one We-Math problem: `right` of its steps are right, and perhaps the problem."""
     keys = [f"{steps}steps_{number + 1}" for number in range(steps)] + [f"{steps}steps_multi"]
@@ -507,6 +551,19 @@ def test_we_maths_four_dimensions():
     assert figures["s2"]["value"] == pytest.approx(2 / 3) and figures["s3"]["n"] == 3
     short = graded("wemath", scores[:-1], kinds[:-1], group=groups[:-1])
     assert (short["problems"], short["incomplete"]) == (5, 1)
+    with pytest.raises(ValueError, match="problem 0 has two rows '2steps_1'"):
+        graded("wemath", [*scores, True], [*kinds, "2steps_1"], group=[*groups, "0"])
+
+
+def test_we_maths_concepts_are_those_of_its_steps():
+    keys = ["2steps_1", "2steps_2", "2steps_multi"] * 2
+    group = ["1/Area", "1/Price", "1/Area; Price", "2/Area", "2/Area", "2/Area"]
+    figures = graded("wemath", [1, 0, 1, 0, 1, 1], keys, group=group)
+    assert {name: (found["value"], found["n"]) for name, found in figures["concepts"].items()} == {
+        "Area": (pytest.approx(2 / 3), 3),
+        "Price": (0, 1),
+    }
+    assert figures["problems"] == 2 and EXAMPLES["wemath"].group == "7/Length"
 
 
 @given(st.lists(st.integers(0, 200), min_size=6, max_size=6).filter(sum))
@@ -523,7 +580,22 @@ def test_screens_have_six_cells_and_a_mean_over_them():
     kinds = ["mobile/text"] * 3 + ["web/icon"]
     figures = graded("screenspot", [1, 1, 0, 0], kinds)
     assert figures["accuracy"]["value"] == 0.5 and figures["mean_of_cells"]["value"] == pytest.approx(1 / 3)
-    assert figures["parts"]["icon"]["n"] == 1 and figures["parts"]["mobile"]["value"] == pytest.approx(2 / 3)
+    assert figures["all"]["icon"]["n"] == 1 and figures["groups"]["mobile"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert set(figures["groups"]["mobile"]) == {"accuracy", "text", "wrong_format"} and figures["applications"] == {}
+
+
+def test_screenspot_pro_reports_groups_applications_and_wrong_formats():
+    rows = [("Dev", "icon", "vscode"), ("Dev", "text", "pycharm"), ("Office", "icon", "excel")]
+    grades, replies = [], ("(15, 12)", "up", "(1, 1)")
+    for number, ((group, ui_type, application), said) in enumerate(zip(rows, replies, strict=True)):
+        row = ROWS["screenspot_pro"] | {"group": group, "ui_type": ui_type, "application": application}
+        example = benchmarks.from_row("screenspot_pro", row, id=str(number))
+        grades.append(benchmarks.grade("screenspot_pro", said, example, "official"))
+    figures = benchmarks.aggregate("screenspot_pro", grades)
+    assert figures["all"]["wrong_format"] == figures["groups"]["Dev"]["wrong_format"] == 1
+    assert figures["groups"]["Office"]["wrong_format"] == 0 == figures["applications"]["excel"]["accuracy"]["value"]
+    assert figures["groups"]["Dev"]["icon"]["value"] == figures["applications"]["vscode"]["icon"]["value"] == 1
+    assert figures["groups"]["Dev"]["accuracy"]["value"] == 0.5 and figures["applications"]["pycharm"]["text"]["n"] == 1
 
 
 def test_robospatial_reports_every_way_of_averaging():

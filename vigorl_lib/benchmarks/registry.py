@@ -207,7 +207,7 @@ def chance(example: Example) -> float:
 
 
 def in_frame(example: Example, frame: Frame) -> Example:
-    """The example with its place, if it asks for one, in pixels of `frame` instead of `original` pixels."""
+    """The example with its place, if it asks for one, and its size in pixels of `frame` instead of `original` ones."""
     if not example.box and not example.polygon:
         return example
     width, height = example.size
@@ -219,7 +219,7 @@ def in_frame(example: Example, frame: Frame) -> Example:
         side * length / whole
         for side, length, whole in zip(example.box, (frame.width, frame.height) * 2, (width, height) * 2, strict=True)
     )
-    return dataclasses.replace(example, polygon=polygon, box=box)
+    return dataclasses.replace(example, polygon=polygon, box=box, size=(frame.width, frame.height))
 
 
 def _twins(
