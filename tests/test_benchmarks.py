@@ -26,6 +26,7 @@ from vigorl_lib.benchmarks.vstar import split_text
 from vigorl_lib.records import Example
 from vigorl_lib.stats import wilson
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*is read as it is now")  # the hub, as faked here
 ROOT = Path(__file__).parent.parent
 PNG = b"\x89PNG made up"
 SAT_ROW = {
@@ -283,7 +284,7 @@ def test_a_truncated_file_is_named(tmp_path):
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         benchmarks.load("sat2", tmp_path / "none", split="val")
-    with pytest.raises(FileNotFoundError, match="SAT_val.parquet"):
+    with pytest.raises(FileNotFoundError, match="no file .*val.* for split 'val'"):
         benchmarks.load("sat2", tmp_path, split="val")
     with pytest.raises(ValueError, match="unknown split 'dev'.*train, static, val, test"):
         benchmarks.load("sat2", tmp_path, split="dev")
@@ -297,15 +298,16 @@ def test_what_is_not_there_is_named(tmp_path):
         benchmarks.load("sat2", split="test", limit=0)
 
 
-HUB = Hub(repos=("first/choice", "second/choice"), files={"test": "*test-*.parquet"}, rows={})
+HUB = Hub(repos={"first/choice": None, "second/choice": "4d5e6f"}, files={"test": "*test-*.parquet"}, rows={})
 
 
 def test_without_a_network_the_hub_says_what_to_do():
     with pytest.raises(FileNotFoundError, match="(?s)HF_HUB_OFFLINE=0.*first/choice.*second/choice"):
-        sources.download(HUB, "test", "main")
+        sources.download(HUB, "test")
 
 
-def test_the_second_hub_id_is_tried_at_the_pinned_revision(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("given", "revisions"), [(None, [None, "4d5e6f"]), ("0a1b2c", ["0a1b2c", "0a1b2c"])])
+def test_the_second_hub_id_is_tried_at_the_pinned_revision(tmp_path, monkeypatch, given, revisions, recwarn):
     asked = []
 
     def snapshot_download(repo, **settings):
@@ -315,8 +317,22 @@ def test_the_second_hub_id_is_tried_at_the_pinned_revision(tmp_path, monkeypatch
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert sources.download(HUB, "test", "0a1b2c") == tmp_path
-    assert asked == [(repo, "0a1b2c", ["*test-*.parquet"]) for repo in HUB.repos]
+    assert sources.download(HUB, "test", given) == tmp_path and not recwarn.list
+    assert asked == [(repo, at, ["*test-*.parquet"]) for repo, at in zip(HUB.repos, revisions, strict=True)]
+
+
+def test_a_commit_that_is_not_pinned_is_named(tmp_path, monkeypatch):
+    snapshot = tmp_path / "snapshots/0a1b2c"
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(snapshot))
+    with pytest.warns(UserWarning, match="first/choice is read as it is now.*revision='0a1b2c'"):
+        assert sources.download(HUB, "test") == snapshot
+
+
+@pytest.mark.parametrize("name", ["visualwebarena", "released", "own"])
+def test_archives_are_not_downloaded(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("a download"))
+    with pytest.raises(ValueError, match="give the path of a file"):
+        benchmarks.load(name, "hub", split="train")
 
 
 def test_a_hub_split_with_a_wrong_number_of_rows_is_refused(tmp_path, monkeypatch):
@@ -327,6 +343,19 @@ def test_a_hub_split_with_a_wrong_number_of_rows_is_refused(tmp_path, monkeypatc
     assert len(benchmarks.load("sat2", tmp_path, split="test")) == 9, "a local subset may be any size"
     write(tmp_path / "SAT_val.parquet", sat_rows(4001), SAT_SCHEMA)
     assert len(benchmarks.load("sat2", "hub", split="val", limit=7)) == 7
+    (tmp_path / "data").mkdir()
+    (tmp_path / "SAT_val.parquet").rename(tmp_path / "data/val-00000-of-00001.parquet")  # as in array/SAT-v2
+    assert len(benchmarks.load("sat2", "hub", split="val", limit=7)) == 7
+
+
+def test_a_hub_split_with_other_parts_is_refused(tmp_path, monkeypatch):
+    rows = [VSTAR_ROW | {"category": name} for name in ["direct_attributes"] * 115 + ["relative_position"] * 76]
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    write(tmp_path / "test-00000.parquet", rows)
+    assert len(benchmarks.load("vstar", "hub", limit=2)) == 2
+    write(tmp_path / "test-00000.parquet", [*rows[1:], rows[-1]])
+    with pytest.raises(ValueError, match=r"'category' .*114.*, expected \{'direct_attributes': 115.*pin a revision"):
+        benchmarks.load("vstar", "hub", limit=2)
 
 
 # Twins

@@ -23,6 +23,7 @@ from vigorl_lib.benchmarks import realworldqa, registry, robospatial, screenspot
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.grounding import Frame
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*is read as it is now")  # the hub, as faked here
 CHOICE = ("blink", "ai2d", "pope", "gqa", "realworldqa", "wemath", "robospatial")
 SCREENS = ("screenspot", "screenspot_v2", "screenspot_pro")
 
@@ -187,7 +188,7 @@ def write(path, rows):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
-def test_gqa_joins_its_questions_and_its_images(tmp_path):
+def test_gqa_joins_its_questions_and_its_images(tmp_path, monkeypatch):
     questions = [{key: value for key, value in ROWS["gqa"].items() if key != "image"} for _ in range(5)]
     write(tmp_path / "testdev_balanced_instructions/testdev-00000.parquet", questions)
     write(tmp_path / "testdev_balanced_images/testdev-00000.parquet", [{"id": "n1", "image": IMAGE}])
@@ -196,6 +197,9 @@ def test_gqa_joins_its_questions_and_its_images(tmp_path):
     write(tmp_path / "testdev_balanced_images/testdev-00000.parquet", [{"id": "n2", "image": IMAGE}])
     with pytest.raises(ValueError, match="row 0: no image 'n1'"):
         benchmarks.load("gqa", tmp_path, split="testdev")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(ValueError, match="testdev_balanced_images.*1 rows, expected 398"):
+        benchmarks.load("gqa", "hub", split="testdev")
 
 
 def test_blinks_tasks_are_read_from_their_folders(tmp_path):
@@ -239,6 +243,18 @@ def test_screenspot_pro_is_read_from_its_folders(tmp_path):
     path.unlink()
     with pytest.raises(FileNotFoundError, match="annotations"):
         benchmarks.load("screenspot_pro", tmp_path, split="test")
+
+
+@pytest.mark.parametrize("stored", [list, str])
+def test_screenspot_pro_is_read_from_a_mirror_in_parquet(tmp_path, stored):
+    row = ROWS["screenspot_pro"] | {"bbox": stored([10, 10, 30, 20]), "img_size": stored([100, 50])}
+    write(tmp_path / "data/test-00000.parquet", [row])
+    for source in (tmp_path, tmp_path / "data/test-00000.parquet"):
+        (example,) = benchmarks.load("screenspot_pro", source)
+        assert example.box == (10, 10, 30, 20) and example.size == (100, 50)
+    write(tmp_path / "data/test-00000.parquet", [row | {"bbox": stored([10, 10, 30])}])
+    with pytest.raises(ValueError, match="row 0: .*four numbers"):
+        benchmarks.load("screenspot_pro", tmp_path)
 
 
 def test_a_hub_copy_of_another_length_is_refused(tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ FAMILY = Family(
     name="ai2d",
     columns=("question", "options", "answer", "image"),
     hub=Hub(
-        repos=("lmms-lab/ai2d", "lmms-lab-encoder/ai2d"),
+        repos={"lmms-lab/ai2d": None, "lmms-lab-encoder/ai2d": None},
         files={"test": "data/test-*.parquet"},
         rows={"test": (3088,)},
     ),

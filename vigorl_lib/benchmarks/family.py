@@ -43,17 +43,19 @@ class Grade:
 class Hub:
     """Where the real rows lie.
 
-    repos   dataset ids on the hub, first choice first
-    files   split -> pattern of its files inside the repository
+    repos   dataset id on the hub -> the commit that is read, None where none is known; first choice first
+    files   split -> pattern of its files inside any of the repositories; none where these are archives
     rows    split -> the numbers of rows that are known to be right
-    images  where they lie in files of their own (columns `id`, `image`): pattern of those, and the column of a row
-            that holds its image's id
+    parts   a column, and for each of its values how many rows of a split have it
+    images  where they lie in files of their own (columns `id`, `image`): pattern of those, the column of a row that
+            holds its image's id, and how many images there are
     """
 
-    repos: tuple[str, ...]
+    repos: Mapping[str, str | None]
     files: Mapping[str, str]
     rows: Mapping[str, tuple[int, ...]]
-    images: tuple[str, str] | None = None
+    parts: tuple[str, Mapping[str, int]] | None = None
+    images: tuple[str, str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

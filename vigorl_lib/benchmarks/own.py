@@ -162,7 +162,7 @@ def released(reply: Reply, example: Example) -> Grade:
 FAMILY = Family(
     name="own",
     columns=("id", "question"),
-    hub=Hub(repos=(), files={}, rows={}),
+    hub=Hub(repos={}, files={}, rows={}),
     example=example,
     graders={"vigorl": released, "clean": clean},
     read=read,

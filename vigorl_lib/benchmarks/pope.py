@@ -105,9 +105,10 @@ FAMILY = Family(
     name="pope",
     columns=("question", "answer", "image", "category"),
     hub=Hub(
-        repos=("lmms-lab/POPE", "lmms-lab-encoder/POPE"),
+        repos={"lmms-lab/POPE": None, "lmms-lab-encoder/POPE": None},
         files={"test": "data/test-*.parquet"} | {name: f"Full/{name}-*.parquet" for name in CATEGORIES},
         rows={"test": (9000,)} | {name: (3000,) for name in CATEGORIES},
+        parts=("category", dict.fromkeys(CATEGORIES, 3000)),
     ),
     example=example,
     twin=twin,

@@ -63,7 +63,7 @@ def load(
     split: str = "test",
     limit: int | None = None,
     seed: int = 0,
-    revision: str = "main",
+    revision: str | None = None,
     circular: bool = False,
     left_out: list[str] | None = None,
     **knobs: Any,
@@ -75,7 +75,8 @@ def load(
     "twin" (procedural, needs `limit`; about 15 ms an item), "nano" (a twin in the words of the nano base, where the
     twin itself goes beyond them), "hub", or the path of a file or of a folder laid out like the
     hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets the twin's scenes and the order of the
-    options. `revision` is the hub's commit: pin it where figures are to be compared.
+    options. `revision` is the hub's commit; where none is known and none is given, a warning names the present one: pin
+    that where figures are to be compared.
 
     `circular` asks each question in every rotation of its options (SAT), a group of examples in place of one.
 

@@ -149,7 +149,7 @@ FAMILY = Family(
     name="robospatial",
     columns=("category", "question", "answer", "img"),
     hub=Hub(
-        repos=("chanhee-luke/RoboSpatial-Home",),
+        repos={"chanhee-luke/RoboSpatial-Home": None},
         files={split: f"data/{split}-*.parquet" for split in SPLITS},
         rows={split: (count,) for split, count in SPLITS.items()},
     ),

@@ -4,10 +4,12 @@
     screenspot      rootsautomation/ScreenSpot    1,272  shares of the sides, xyxy in the rows (parquet)
     screenspot_v2   OS-Copilot/ScreenSpot-v2      1,272  pixels, x y width height  screenspotv2_image.zip
     screenspot_pro  likaixin/ScreenSpot-Pro       1,581  pixels, xyxy              images/
+                    TIGER-Lab/ScreenSpot-Pro             the same, perhaps as text in the rows
+                    lmms-lab/ScreenSpot-Pro
 
+ScreenSpot-v2 has mirrors too, but nobody says by which convention their boxes are stored: they are not read.
 Each box becomes (left, top, right, bottom) in `original` pixels by the convention of its
 source, never by looking at a row; a box that is inside out or leaves its image by more than a pixel is refused.
-ScreenSpot-v2 has mirrors too, but nobody says by which convention their boxes are stored: they are not read.
 
 `official` takes the numbers of a reply as SeeClick's script does: two are a point, four a box whose centre counts,
 anything else is a wrong format; the point must be in the box, borders included. Its replies are shares of the sides;
@@ -31,7 +33,7 @@ from typing import Any, Literal
 
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_point, literal, released_answer, scores_by_kind, verdict
-from vigorl_lib.benchmarks.sources import encoded_image, text_cell
+from vigorl_lib.benchmarks.sources import encoded_image, read_rows, text_cell
 from vigorl_lib.images import ZipMember, image_size
 from vigorl_lib.nano import gui, twins
 from vigorl_lib.prompts import clean_user_text
@@ -44,6 +46,7 @@ PLATFORMS = {
     **dict.fromkeys(("macos", "windows"), "desktop"),
     **dict.fromkeys(("gitlab", "shop", "forum", "tool"), "web"),
 }
+PRO_COLUMNS = ("image", "bbox", "img_size", "instruction", "application", "group", "ui_type")
 GROUPS = ("CAD", "Creative", "Dev", "OS", "Office", "Scientific")
 TYPES = ("icon", "text")
 _NUMBER = re.compile(r"-?[0-9]{1,9}+(?:\.[0-9]{1,18}+)?")
@@ -80,7 +83,7 @@ def _example(row: Row, id: str, seed: int, *, name: str, convention: Convention)
     if platform not in (GROUPS if pro else PLATFORMS.values()) or kind not in TYPES:
         raise ValueError(f"unknown place or kind of target: {place!r}, {kind!r}")
     size = image_size(image)
-    if pro and [int(side) for side in row["img_size"]] != list(size):
+    if pro and [int(side) for side in _numbers(row["img_size"])] != list(size):
         raise ValueError(f"'img_size' says {row['img_size']}, but the image has {size[0]} x {size[1]} pixels")
     return Example(
         id=id,
@@ -91,9 +94,14 @@ def _example(row: Row, id: str, seed: int, *, name: str, convention: Convention)
         answer="",
         images=(image,),
         group=text_cell(row, "application") if pro else None,
-        box=pixel_box(row["bbox"], size, convention),
+        box=pixel_box(_numbers(row["bbox"]), size, convention),
         size=size,
     )
+
+
+def _numbers(cell: Any) -> Any:
+    """A list of numbers, which a mirror may store as text."""
+    return (literal(cell) or ()) if isinstance(cell, str) else cell
 
 
 def read_zip(folder: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
@@ -106,7 +114,13 @@ def read_zip(folder: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
 
 
 def read_files(folder: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
-    """The rows of ScreenSpot-Pro's JSON files, one for each application, with the paths of their images."""
+    """The rows of ScreenSpot-Pro's JSON files, one for each application, with the paths of their images.
+
+    Where there are parquet files (a mirror), theirs.
+    """
+    if mirror := [folder] if folder.suffix == ".parquet" else sorted(folder.rglob("*.parquet")):
+        yield from read_rows(mirror, PRO_COLUMNS)
+        return
     number = 0
     for path in _json_files(folder, "annotations/*.json"):
         for row in _rows(path):
@@ -239,7 +253,7 @@ FAMILIES = (
     _family(
         "screenspot",
         "shares",
-        Hub(("rootsautomation/ScreenSpot",), {"test": "data/test-*.parquet"}, {"test": (1272,)}),
+        Hub({"rootsautomation/ScreenSpot": None}, {"test": "data/test-*.parquet"}, {"test": (1272,)}),
         ("image", "bbox", "instruction", "data_type", "data_source"),
         twin=lambda rng, number, **knobs: gui.screenspot(rng, convention="shares", **knobs),
         nano=functools.partial(_nano, kind="route", row=twins.screenspot_row),
@@ -247,7 +261,7 @@ FAMILIES = (
     _family(
         "screenspot_v2",
         "xywh",
-        Hub(("OS-Copilot/ScreenSpot-v2",), {"test": "screenspot*"}, {"test": (1272,)}),
+        Hub({"OS-Copilot/ScreenSpot-v2": None}, {"test": "screenspot*"}, {"test": (1272,)}),
         ("image", "bbox", "instruction", "data_type", "data_source"),
         read=read_zip,
         twin=lambda rng, number, **knobs: gui.screenspot(rng, convention="xywh", **knobs),
@@ -255,8 +269,12 @@ FAMILIES = (
     _family(
         "screenspot_pro",
         "xyxy",
-        Hub(("likaixin/ScreenSpot-Pro",), {"test": "*/*"}, {"test": (1581,)}),
-        ("image", "bbox", "img_size", "instruction", "application", "group", "ui_type"),
+        Hub(
+            dict.fromkeys(("likaixin/ScreenSpot-Pro", "TIGER-Lab/ScreenSpot-Pro", "lmms-lab/ScreenSpot-Pro")),
+            {"test": "*/*"},
+            {"test": (1581,)},
+        ),
+        PRO_COLUMNS,
         read=read_files,
         twin=lambda rng, number, **knobs: gui.screenspot_pro(rng, **knobs),
         nano=functools.partial(_nano, kind="pattern", row=twins.screenspot_pro_row),

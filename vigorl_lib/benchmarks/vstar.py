@@ -88,9 +88,10 @@ FAMILY = Family(
     name="vstar",
     columns=("image", "text", "category", "label", "question_id"),
     hub=Hub(
-        repos=("lmms-lab/vstar-bench", "lmms-lab-encoder/vstar-bench"),
+        repos={"lmms-lab/vstar-bench": None, "lmms-lab-encoder/vstar-bench": None},
         files={"test": "*test-*.parquet"},
         rows={"test": (191,)},
+        parts=("category", {"direct_attributes": 115, "relative_position": 76}),
     ),
     example=example,
     twin=twin,

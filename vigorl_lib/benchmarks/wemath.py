@@ -145,9 +145,10 @@ FAMILY = Family(
     name="wemath",
     columns=("ID", "key", "question number", "knowledge concept", "question", "option", "answer", "image_path"),
     hub=Hub(
-        repos=("We-Math/We-Math",),
+        repos={"We-Math/We-Math": None},
         files={"testmini": "data/testmini-*.parquet"},
         rows={"testmini": (1740,)},
+        parts=("key", {key: 360 if key.startswith("2") else 165 for key in KEYS}),
     ),
     example=example,
     twin=twin,
