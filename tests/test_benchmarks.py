@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -65,6 +66,11 @@ def write(path, rows, schema=None):
     return path
 
 
+def encoded(example):
+    """The images as the files hold them."""
+    return tuple(image.read() if isinstance(image, images.ParquetCell) else image for image in example.images)
+
+
 def sat_rows(count):
     return [SAT_ROW | {"question": f"Question {number}?"} for number in range(count)]
 
@@ -76,7 +82,7 @@ def test_a_sat_row_becomes_an_example(tmp_path):
     path = write(tmp_path / "SAT_val.parquet", [SAT_ROW], SAT_SCHEMA)
     (example,) = benchmarks.load("sat2", path, split="val")
     assert example.benchmark == "sat2" and example.kind == "obj_movement"
-    assert example.images == (PNG, b"second")
+    assert encoded(example) == (PNG, b"second")
     assert sorted(example.options) == sorted(SAT_ROW["answers"]) and example.answer in example.options
     assert example.question.startswith("Question: Did any object move?\nAnswer Choices:\nA. ")
     assert example.question.endswith("Answer with the text of the option.")
@@ -89,7 +95,7 @@ def test_a_vstar_row_becomes_an_example(tmp_path):
     path = write(tmp_path / "test-00000-of-00001.parquet", [VSTAR_ROW])
     (example,) = benchmarks.load("vstar", path, split="test")
     assert example.options == ("red", "blue", "green", "white") and example.answer == "B"
-    assert example.kind == "direct_attributes" and example.images == (PNG,)
+    assert example.kind == "direct_attributes" and encoded(example) == (PNG,)
     assert example.question.splitlines() == [
         "What is the colour of the flag?",
         "(A) red",
@@ -113,7 +119,7 @@ def test_a_twin_and_a_hub_file_of_its_rows_give_the_same_examples(tmp_path, cell
     schema = SAT_SCHEMA.set(0, pyarrow.field("image_bytes", pyarrow.list_(cell)))
     found = benchmarks.load("sat2", write(tmp_path / "SAT_val.parquet", rows, schema), split="val")
     for real, twin in zip(found, twins, strict=True):
-        assert (real.images, real.kind, real.answer) == (twin.images, twin.kind, twin.answer)
+        assert (encoded(real), real.kind, real.answer) == (twin.images, twin.kind, twin.answer)
         assert sorted(real.options) == sorted(twin.options)
         assert real.question.splitlines()[0] == twin.question.splitlines()[0]
         assert twin.truth and not real.truth
@@ -125,13 +131,56 @@ def test_a_vstar_twin_and_its_row_read_from_a_file_are_the_same(tmp_path):
     row = benchmarks.FAMILIES["vstar"].twin(rng, 0)[0]
     path = write(tmp_path / "x.parquet", [row | {"image": {"bytes": row["image"], "path": ""}}])
     (real,) = benchmarks.load("vstar", path, split="test")
-    assert dataclasses.replace(real, id=twin.id, truth=twin.truth) == twin
+    assert dataclasses.replace(real, id=twin.id, truth=twin.truth, images=encoded(real)) == twin
 
 
 def test_images_stored_as_paths_are_found_beside_their_file(tmp_path):
     row = VSTAR_ROW | {"image": {"bytes": None, "path": "photos/1.jpg"}}
     (example,) = benchmarks.load("vstar", write(tmp_path / "x.parquet", [row]), split="test")
     assert example.images == (str(tmp_path / "photos/1.jpg"),)
+
+
+def noise(count, size=200_000):
+    return [VSTAR_ROW | {"image": {"bytes": random.Random(k).randbytes(size), "path": None}} for k in range(count)]
+
+
+def test_loading_and_reading_hold_one_image_at_a_time(tmp_path):
+    path, rows = tmp_path / "test.parquet", noise(30)
+    pages = {"use_dictionary": False, "data_page_size": 100_000, "write_batch_size": 1}  # one for each row
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, **pages)
+    held, before = [], pyarrow.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        examples = benchmarks.load("vstar", path)
+        for example, row in zip(examples, rows, strict=True):
+            assert encoded(example) == (row["image"]["bytes"],)
+            held.append(pyarrow.total_allocated_bytes() - before)
+        assert max(held) < 1_500_000 and tracemalloc.get_traced_memory()[1] < 1_500_000, "the rows have 6,000,000 bytes"
+    finally:
+        tracemalloc.stop()
+
+
+def test_images_are_read_in_any_order_and_each_once_in_theirs(tmp_path, monkeypatch):
+    path = write(tmp_path / "test.parquet", noise(8, size=10))
+    opened, whole = [], pyarrow.parquet.ParquetFile
+    examples = benchmarks.load("vstar", path)
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", lambda *a, **k: opened.append(a) or whole(*a, **k))
+    wanted = [(row["image"]["bytes"],) for row in noise(8, size=10)]
+    assert [encoded(example) for example in [*examples, examples[-1]]] == [*wanted, wanted[-1]]
+    assert len(opened) == 3, "once for each row group of three"
+    assert [encoded(example) for example in examples[::-1]] == wanted[::-1]
+
+
+def test_a_parquet_file_that_is_gone_or_another_is_named(tmp_path):
+    path = write(tmp_path / "test.parquet", noise(5, size=10))
+    *_, last = benchmarks.load("vstar", path)
+    assert encoded(last)
+    write(path, noise(2, size=10))
+    with pytest.raises(ValueError, match="test.parquet, row 1 of group 1, column 'image': not the file that"):
+        images.open_image(last.images[0])
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="test.parquet, row 1.*no such file"):
+        images.image_size(last.images[0])
 
 
 def test_a_folder_like_the_hubs_and_several_files_in_order(tmp_path):

@@ -193,7 +193,8 @@ def test_gqa_joins_its_questions_and_its_images(tmp_path, monkeypatch):
     write(tmp_path / "testdev_balanced_instructions/testdev-00000.parquet", questions)
     write(tmp_path / "testdev_balanced_images/testdev-00000.parquet", [{"id": "n1", "image": IMAGE}])
     found = benchmarks.load("gqa", tmp_path, split="testdev", limit=3)
-    assert len(found) == 3 and all(example.images == (IMAGE["bytes"],) for example in found)
+    assert len(found) == 3 and all(example.images[0].read() == IMAGE["bytes"] for example in found)
+    assert len({example.images for example in found}) == 1
     write(tmp_path / "testdev_balanced_images/testdev-00000.parquet", [{"id": "n2", "image": IMAGE}])
     with pytest.raises(ValueError, match="row 0: no image 'n1'"):
         benchmarks.load("gqa", tmp_path, split="testdev")

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from vigorl_lib.images import ZipMember
+from vigorl_lib.images import ParquetCell, ZipMember
 from vigorl_lib.records import Example
 
 Protocol = Literal["official", "vigorl", "clean"]
 Row = Mapping[str, Any]
-Image = str | bytes | ZipMember
+Image = str | bytes | ZipMember | ParquetCell
 Reply = str | Sequence[str] | Sequence[float]
 """What a grader reads: one text, the policy's turns in order, or one loss per option (lower is likelier)."""
 

@@ -34,7 +34,7 @@ import pyarrow.parquet
 from vigorl_lib.benchmarks import robospatial, screenspot, visualwebarena
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import clean_choice, clean_text, released_choice
-from vigorl_lib.benchmarks.sources import digest, encoded_image, json_rows, text_cell, text_list
+from vigorl_lib.benchmarks.sources import digest, encoded_image, json_rows, read_rows, text_cell, text_list
 from vigorl_lib.images import image_size
 from vigorl_lib.prompts import clean_user_text, options_as_text
 from vigorl_lib.records import Example
@@ -119,7 +119,8 @@ def read(source: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
             f"{path}: no such file; give a .jsonl or .parquet file, or a folder with metadata.jsonl"
         )
     if path.suffix == ".parquet":
-        rows = enumerate(pyarrow.parquet.read_table(path).to_pylist())
+        columns = pyarrow.parquet.read_schema(path).names
+        rows = ((number, row) for _, number, row in read_rows([path], columns))
     elif path.suffix == ".jsonl":
         rows = json_rows(path)
     else:

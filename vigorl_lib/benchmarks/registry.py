@@ -68,7 +68,7 @@ def load(
     left_out: list[str] | None = None,
     **knobs: Any,
 ) -> list[Example]:
-    """The examples of one split; images stay encoded, and are opened one at a time by whoever needs them.
+    """The examples of one split; images stay in their files, and are opened one at a time by whoever needs them.
 
     `name` is one of `names()`, "released" (`benchmarks/released.py`), or the path of a file in the schema of
     `benchmarks/own.py`, which gives all of its rows ("own" with that path as `source`: those of one split). `source` is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import hashlib
 import json
@@ -15,9 +16,7 @@ import pyarrow
 import pyarrow.parquet
 
 from vigorl_lib.benchmarks.family import Family, Hub, Image, Row
-from vigorl_lib.images import ZipMember
-
-_BATCH = 64  # rows decoded at a time
+from vigorl_lib.images import ParquetCell, open_parquet
 
 
 def digest(text: str) -> int:
@@ -96,16 +95,18 @@ def _parquet_rows(
             if row[key] not in pictures:
                 raise ValueError(f"{path}, row {number}: no image {row[key]!r} in {pattern}; download it again")
             row["image"] = pictures[row[key]]
-        yield path, number, {name: _beside(path, value) for name, value in row.items()}
+        yield path, number, row
 
 
-def _beside(path: Path, value: Any) -> Any:
-    """A cell; the path of an image that is stored as one is taken from the file's folder."""
+def _located(value: Any, cell: ParquetCell) -> Any:
+    """A cell's value; instead of an encoded image where that lies, and an image's path with the file's folder."""
     if isinstance(value, list):
-        return [_beside(path, part) for part in value]
-    if isinstance(value, dict) and set(value) == {"bytes", "path"} and not value["bytes"] and value["path"]:
-        return {**value, "path": str(path.parent / value["path"])}
-    return value
+        return [_located(part, dataclasses.replace(cell, place=place)) for place, part in enumerate(value)]
+    if isinstance(value, dict) and set(value) == {"bytes", "path"}:
+        if not value["bytes"] and value["path"]:
+            return {**value, "path": str(Path(cell.path).parent / value["path"])}
+        value = value["bytes"]
+    return cell if isinstance(value, bytes) and value else value
 
 
 def parquet_files(source: Path, hub: Hub, split: str, pattern: str | None = None) -> list[Path]:
@@ -133,17 +134,20 @@ def read_rows(
     seed: int = 0,
     counts: Sequence[int] = (),
 ) -> Iterator[tuple[Path, int, dict[str, Any]]]:
-    """The rows of parquet files; see `rows_of`."""
+    """The rows of parquet files, one in memory at a time, with where their images lie; see `rows_of`."""
     tables = [_open(path, columns) for path in files]
     total = sum(table.metadata.num_rows for table in tables)
     _expect(total, counts, files[0])
     wanted, number = _chosen(total, limit, seed), 0
     for path, table in zip(files, tables, strict=True):
-        for batch in table.iter_batches(batch_size=_BATCH, columns=list(columns)):
-            chosen = [place for place in range(len(batch)) if number + place in wanted]
-            for place, row in zip(chosen, batch.take(pyarrow.array(chosen, "int64")).to_pylist(), strict=True):
-                yield path, number + place, row
-            number += len(batch)
+        for group in range(table.num_row_groups):
+            batches = table.iter_batches(1, row_groups=[group], columns=list(columns), use_threads=False)
+            for place, batch in enumerate(batches):
+                if number in wanted:
+                    (row,) = batch.to_pylist()
+                    cells = {name: ParquetCell(str(path), group, place, name) for name in row}
+                    yield path, number, {name: _located(value, cells[name]) for name, value in row.items()}
+                number += 1
 
 
 def _chosen(total: int, limit: int | None, seed: int) -> Container[int]:
@@ -195,10 +199,10 @@ def json_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def encoded_image(value: Any) -> Image:
-    """An image cell as an encoded file's bytes or where it lies: raw bytes, a path, or `{bytes, path}`."""
+    """An image cell as an encoded file's bytes or where they lie: those, a path, or `{bytes, path}`."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
-    if isinstance(value, (bytes, str, ZipMember)) and value:
+    if isinstance(value, Image) and value:
         return value
     raise ValueError(
         f"an image cell holds {type(value).__name__}, not encoded bytes or a path; store the encoded file "
@@ -238,7 +242,7 @@ def _pattern(hub: Hub, split: str) -> str:
 
 def _open(path: Path, columns: Sequence[str]) -> pyarrow.parquet.ParquetFile:
     try:
-        table = pyarrow.parquet.ParquetFile(path)
+        table = open_parquet(path)
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path}: not a whole parquet file ({error}); download it again") from error
     try:
