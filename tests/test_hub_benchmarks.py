@@ -37,6 +37,7 @@ def picture(width=100, height=50):
 IMAGE = {"bytes": picture(), "path": "a.png"}
 ROWS = {
     "blink": {
+        "idx": "val_Relative_Depth_1",
         "question": "Which is closer?",
         "sub_task": "Relative_Depth",
         "image_1": IMAGE,
@@ -47,7 +48,13 @@ ROWS = {
         "answer": "(B)",
     },
     "ai2d": {"question": "What eats grass?", "options": ["owl", "hare", "fox", "oak"], "answer": "1", "image": IMAGE},
-    "pope": {"question": "Is there a dog in the image?", "answer": "no", "image": IMAGE, "category": "popular"},
+    "pope": {
+        "question_id": "1",
+        "question": "Is there a dog in the image?",
+        "answer": "no",
+        "image": IMAGE,
+        "category": "popular",
+    },
     "gqa": {
         "imageId": "n1",
         "question": "Who is there?",
@@ -86,6 +93,7 @@ ROWS = {
         "data_source": "ios",
     },
     "screenspot_pro": {
+        "id": "vscode_1",
         "image": IMAGE,
         "bbox": [10, 10, 30, 20],
         "img_size": ["100", "50"],
@@ -188,6 +196,61 @@ def write(path, rows):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
+# The columns that the hub's rows have beside those that are read, and rows that go through files in another way.
+MORE = {
+    "blink": {"prompt": "Which is closer? Select from (A) …", "explanation": None},
+    "pope": {"id": "0", "image_source": "COCO_val2014_000000310196"},
+    "gqa": {
+        "id": "201307251",
+        "fullAnswer": "It is a man.",
+        "isBalanced": True,
+        "entailed": None,
+        "semanticStr": "who",
+    },
+    "wemath": {"split": "testmini", "knowledge concept description": "How long a thing is."},
+    "robospatial": {"depth_image": IMAGE | {"path": "depth.png"}, "mask": None},
+    "screenspot": {"file_name": "mobile_a.png"},
+    "screenspot_pro": {"img_filename": "vscode/a.png", "instruction_cn": "…", "platform": "macos"},
+    "mathvision": {"id": "1", "image": "images/1.jpg", "solution": None},
+}
+MATHVISION = {
+    "question": "What is the area? <image1>",
+    "options": ["2", "4", "6", "8", "10"],
+    "decoded_image": IMAGE,
+    "answer": "B",
+    "level": 2,
+    "subject": "metric geometry - area",
+}
+FILES = {name: row for name, row in ROWS.items() if name != "screenspot_v2"} | {"mathvision": MATHVISION}
+
+
+def hub_copy(folder, name, rows):
+    """The rows, with all columns, in files of the hub's names."""
+    pattern = next(iter(benchmarks.FAMILIES[name].hub.files.values()))
+    path = pattern.replace("*/*", "data/test-*.parquet").replace("*/", "One/").replace("*", "00000-of-00001")
+    rows = [MORE.get(name, {}) | row for row in rows]
+    if name == "gqa":
+        pictures = {row["imageId"]: {"id": row["imageId"], "image": row.pop("image")} for row in rows}
+        write(folder / "testdev_balanced_images/testdev-00000-of-00001.parquet", list(pictures.values()))
+    write(folder / path, rows)
+    return folder
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_row_of_the_hubs_files_is_the_same_record(name, tmp_path):
+    split = next(iter(benchmarks.FAMILIES[name].hub.files))
+    (found,) = benchmarks.load(name, hub_copy(tmp_path, name, [FILES[name]]), split=split)
+    assert [image.read() for image in found.images] == [IMAGE["bytes"]]
+    wanted = benchmarks.from_row(name, FILES[name])
+    assert dataclasses.replace(found, id=wanted.id, images=wanted.images) == wanted
+
+
+def test_a_free_place_of_robospatial_is_read_from_its_file(tmp_path):
+    write(tmp_path / "data/context-00000-of-00001.parquet", [CONTEXT | {"depth_image": IMAGE, "mask": IMAGE}])
+    (found,) = benchmarks.load("robospatial", tmp_path, split="context")
+    assert (found.polygon, found.size) == (PLACE.polygon, (100, 50))
+
+
 def test_gqa_joins_its_questions_and_its_images(tmp_path, monkeypatch):
     questions = [{key: value for key, value in ROWS["gqa"].items() if key != "image"} for _ in range(5)]
     write(tmp_path / "testdev_balanced_instructions/testdev-00000.parquet", questions)
@@ -205,7 +268,7 @@ def test_gqa_joins_its_questions_and_its_images(tmp_path, monkeypatch):
 
 def test_blinks_tasks_are_read_from_their_folders(tmp_path):
     for task in ("Counting", "Jigsaw"):
-        write(tmp_path / task / "val-00000.parquet", [ROWS["blink"] | {"sub_task": task}])
+        write(tmp_path / task / "val-00000.parquet", [ROWS["blink"] | {"sub_task": task, "idx": task}])
     assert [example.kind for example in benchmarks.load("blink", tmp_path, split="val")] == ["Counting", "Jigsaw"]
 
 
@@ -218,8 +281,10 @@ def test_screenspot_v2_is_read_from_its_zip_file(tmp_path):
     found = benchmarks.load("screenspot_v2", tmp_path, split="test")
     assert len(found) == 2 and images.open_image(found[0].images[0]).size == (100, 50)
     (tmp_path / "screenspot_web_v2.json").write_text(json.dumps([row | {"img_filename": "b.png"}]))
-    with pytest.raises(FileNotFoundError, match="b.png'.*not in the archive"):
+    with pytest.raises(FileNotFoundError, match="row 1: .*b.png'.*not in the archive"):
         benchmarks.load("screenspot_v2", tmp_path, split="test")
+    left_out = []
+    assert len(benchmarks.load("screenspot_v2", tmp_path, split="test", left_out=left_out)) == len(left_out) == 1
     (tmp_path / "screenspotv2_image.zip").write_bytes(b"PK torn")
     with pytest.raises(ValueError, match="not a whole zip file"):
         benchmarks.load("screenspot_v2", tmp_path, split="test")
@@ -231,7 +296,7 @@ def test_screenspot_pro_is_read_from_its_folders(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "images/vscode/a.png").write_bytes(picture())
     path = tmp_path / "annotations/vscode.json"
-    path.write_text(json.dumps([row, row]))
+    path.write_text(json.dumps([row, row | {"id": "vscode_2"}]))
     found = benchmarks.load("screenspot_pro", tmp_path, split="test", limit=1)
     assert len(found) == 1 and images.open_image(found[0].images[0]).size == (100, 50)
     for name, message in [("../../secret.png", "lies outside"), ("/etc/passwd", "lies outside")]:
@@ -244,6 +309,39 @@ def test_screenspot_pro_is_read_from_its_folders(tmp_path):
     path.unlink()
     with pytest.raises(FileNotFoundError, match="annotations"):
         benchmarks.load("screenspot_pro", tmp_path, split="test")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("blink", "the idx 'val_Relative_Depth_1' is also that of row 0"),
+        ("pope", "the category and question_id 'popular' and '1' is also that of row 0"),
+        ("wemath", "the ID and key 7 and '2steps_multi' is also that of row 0"),
+        ("screenspot_pro", "the id 'vscode_1' is also that of row 0"),
+    ],
+)
+def test_a_row_that_is_there_twice_is_named_or_left_out(name, message, tmp_path):
+    path, split = tmp_path / "x.parquet", next(iter(benchmarks.FAMILIES[name].hub.files))
+    write(path, [ROWS[name], ROWS[name]])
+    with pytest.raises(ValueError, match=f"x.parquet, row 1: {message}"):
+        benchmarks.load(name, path, split=split)
+    left_out = []
+    assert len(benchmarks.load(name, path, split=split, left_out=left_out)) == len(left_out) == 1
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_images_that_are_missing_or_torn_are_left_out_when_asked_for(name, tmp_path):
+    family, whole = benchmarks.FAMILIES[name], picture()
+    (tmp_path / "torn.png").write_bytes(whole[: len(whole) // 2])
+    unlike = {*family.key, *(family.hub.images or ())[1:2]} - {"category", "key"}
+    rows = [FILES[name] | dict.fromkeys(unlike, str(number)) for number in range(3)]
+    (column,) = [key for key, value in FILES[name].items() if value == IMAGE]
+    for row, file in zip(rows, ("gone.png", "torn.png"), strict=False):
+        row[column] = {"bytes": None, "path": str(tmp_path / file)}
+    folder, split = hub_copy(tmp_path / "hub", name, rows), next(iter(family.hub.files))
+    left_out = []
+    assert len(benchmarks.load(name, folder, split=split, left_out=left_out)) == 1
+    assert len(left_out) == 2 and "row 0: " in left_out[0] and "gone.png" in left_out[0] and "row 1: " in left_out[1]
 
 
 @pytest.mark.parametrize("stored", [list, str])

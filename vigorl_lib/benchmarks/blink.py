@@ -107,6 +107,7 @@ def figures(grades: Sequence[Grade]) -> dict[str, Any]:
 
 FAMILY = Family(
     name="blink",
+    key=("idx",),
     columns=("question", "sub_task", *_IMAGES, "choices", "answer"),
     hub=Hub(
         repos={"BLINK-Benchmark/BLINK": None},

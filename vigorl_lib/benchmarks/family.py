@@ -63,6 +63,8 @@ class Family:
     """One benchmark.
 
     columns  of the hub's rows, all that `example` reads
+    key      columns of which no two rows have the same values, where the hub has such
+    key      columns that no two rows have the same values of, where the hub has such
     example  (row, id of the question, seed of the option order) -> record; raises ValueError on a bad row
     graders  protocol -> grader
     losses   protocols that grade one loss per option instead of a text
@@ -83,6 +85,8 @@ class Family:
     twin: Callable[..., tuple[Row, dict[str, Any]]] | None = None
     knobs: tuple[str, ...] = ()
     nano: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
+    key: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
     losses: tuple[Protocol, ...] = ()
     block: int = 1
     figures: Callable[[Sequence[Grade]], dict[str, Any]] | None = None

@@ -103,6 +103,7 @@ def figures(grades: Sequence[Grade]) -> dict[str, Any]:
 
 FAMILY = Family(
     name="pope",
+    key=("category", "question_id"),  # each category counts for itself
     columns=("question", "answer", "image", "category"),
     hub=Hub(
         repos={"lmms-lab/POPE": None, "lmms-lab-encoder/POPE": None},

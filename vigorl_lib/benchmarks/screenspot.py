@@ -119,7 +119,7 @@ def read_files(folder: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
     Where there are parquet files (a mirror), theirs.
     """
     if mirror := [folder] if folder.suffix == ".parquet" else sorted(folder.rglob("*.parquet")):
-        yield from read_rows(mirror, PRO_COLUMNS)
+        yield from read_rows(mirror, ("id", *PRO_COLUMNS))
         return
     number = 0
     for path in _json_files(folder, "annotations/*.json"):
@@ -275,6 +275,7 @@ FAMILIES = (
             {"test": (1581,)},
         ),
         PRO_COLUMNS,
+        key=("id",),
         read=read_files,
         twin=lambda rng, number, **knobs: gui.screenspot_pro(rng, **knobs),
         nano=functools.partial(_nano, kind="pattern", row=twins.screenspot_pro_row),

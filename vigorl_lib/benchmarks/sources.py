@@ -90,7 +90,8 @@ def _parquet_rows(
         places = parquet_files(source if source.is_dir() else source.parent.parent, hub, split, pattern)
         found = read_rows(places, ("id", "image"), counts=[there] if counts else ())
         pictures = {row["id"]: row["image"] for _, _, row in found}
-    for path, number, row in read_rows(files, family.columns, limit=limit, seed=seed, counts=counts):
+    columns = tuple(dict.fromkeys((*family.columns, *family.key)))
+    for path, number, row in read_rows(files, columns, limit=limit, seed=seed, counts=counts):
         if hub.images:
             if row[key] not in pictures:
                 raise ValueError(f"{path}, row {number}: no image {row[key]!r} in {pattern}; download it again")

@@ -143,6 +143,7 @@ def figures(grades: Sequence[Grade]) -> dict[str, Any]:
 
 FAMILY = Family(
     name="wemath",
+    key=("ID", "key"),
     columns=("ID", "key", "question number", "knowledge concept", "question", "option", "answer", "image_path"),
     hub=Hub(
         repos={"We-Math/We-Math": None},
