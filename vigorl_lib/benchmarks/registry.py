@@ -82,8 +82,10 @@ def load(
 
     `circular` asks each question in every rotation of its options (SAT), a group of examples in place of one.
 
-    `knobs` make a twin easier or harder: of SAT-2 and V*Bench `hops` (numbers of moves), `radii` (of the things, in
-    original pixels) and `distractors` (more things), of the three ScreenSpots `windows` and `resolution`.
+    `knobs` make a twin easier or harder: `resolution` (times as many pixels along each side), of SAT-2 and V*Bench
+    `hops` (numbers of moves), `radii` (of the things, in pixels at resolution 1) and `distractors` (more things), of
+    the three ScreenSpots `windows` and `line` (height of a line in pixels, from which all sizes of controls follow).
+    The other twins have none.
 
     Raises ValueError naming file and row on whatever is not as expected, FileNotFoundError on a missing file
     or download. With a list as `left_out`, every image is opened once, rows that can not be asked are left out instead,

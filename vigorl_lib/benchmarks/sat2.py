@@ -69,10 +69,10 @@ def _ordered(row: Row, id: str, order: Sequence[int]) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0, **knobs: Any) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth; `knobs` of `twins.sat2_item`."""
     item = twins.sat2_item(rng, **knobs)
-    return twins.sat2_row(item), twins.truth(item)
+    return twins.sat2_row(item, resolution), twins.truth(item, resolution)
 
 
 def official(reply: Reply, example: Example) -> Grade:
@@ -105,7 +105,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
-    knobs=("hops", "radii", "distractors"),
+    knobs=("hops", "radii", "distractors", "resolution"),
     circular=circular,
     figures=figures,
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},

@@ -244,7 +244,7 @@ def _family(name: str, convention: Convention, hub: Hub, columns: tuple[str, ...
         example=functools.partial(_example, name=name, convention=convention),
         graders={"official": official, "vigorl": released, "clean": clean},
         figures=figures,
-        knobs=("windows", "resolution"),
+        knobs=("windows", "line", "resolution"),
         **more,
     )
 
@@ -265,6 +265,7 @@ FAMILIES = (
         ("image", "bbox", "instruction", "data_type", "data_source"),
         read=read_zip,
         twin=lambda rng, number, **knobs: gui.screenspot(rng, convention="xywh", **knobs),
+        nano=functools.partial(_nano, kind="route", row=twins.screenspot_v2_row),
     ),
     _family(
         "screenspot_pro",

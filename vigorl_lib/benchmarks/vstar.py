@@ -66,10 +66,10 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0, **knobs: Any) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth; `knobs` of `twins.vstar_item`."""
     item = twins.vstar_item(rng, **knobs)
-    return twins.vstar_row(item, question_id=number), twins.truth(item)
+    return twins.vstar_row(item, question_id=number, resolution=resolution), twins.truth(item, resolution)
 
 
 def official(losses: Reply, example: Example) -> Grade:
@@ -95,7 +95,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
-    knobs=("hops", "radii", "distractors"),
+    knobs=("hops", "radii", "distractors", "resolution"),
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},
     losses=("official",),
 )
