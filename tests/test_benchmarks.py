@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vigorl_lib import images
@@ -602,19 +602,15 @@ def test_what_cannot_be_graded_is_refused():
         benchmarks.grade("docvqa", "yes", SAT)
 
 
+TEXT_GRADERS = [(SAT, "official"), (SAT, "vigorl"), (SAT, "clean"), (VSTAR, "vigorl"), (VSTAR, "clean")]
 PIECES = ["<think>", "</think>", "<answer>", "</answer>", "right", "B", " ", "\n", ".", "<|im_end|>"]
 hostile = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=14).map("".join)
 
 
 @given(hostile | st.lists(hostile, max_size=3))
 def test_any_text_gets_a_grade(reply):
-    for name, example, protocol in [
-        ("sat2", SAT, "official"),
-        ("sat2", SAT, "vigorl"),
-        ("sat2", SAT, "clean"),
-        ("vstar", VSTAR, "vigorl"),
-        ("vstar", VSTAR, "clean"),
-    ]:
+    for example, protocol in TEXT_GRADERS:
+        name = example.benchmark
         grade = benchmarks.grade(name, reply, example, protocol)
         assert grade.score in (0.0, 1.0) and (grade.why == "right") == (grade.score == 1)
         assert grade == benchmarks.grade(name, reply, example, protocol)
@@ -630,10 +626,20 @@ def test_the_linear_reader_cuts_out_what_the_released_expression_does(text):
 def test_a_long_reply_is_graded_at_once(piece):
     text = piece * (1_000_000 // len(piece))
     start = time.process_time()
-    for protocol in ("official", "vigorl", "clean"):
-        benchmarks.grade("sat2", text, SAT, protocol)
-        benchmarks.grade("sat2", f"<answer>{text}</answer>", SAT, protocol)
+    for example, protocol in TEXT_GRADERS:
+        benchmarks.grade(example.benchmark, text, example, protocol)
+        benchmarks.grade(example.benchmark, f"<answer>{text}</answer>", example, protocol)
     assert time.process_time() - start < 5  # quadratic time would be minutes
+
+
+@settings(max_examples=25)
+@given(hostile.filter(bool))
+def test_any_long_reply_is_graded_at_once(piece):
+    text = piece * (100_000 // len(piece))
+    start = time.process_time()
+    for example, protocol in TEXT_GRADERS:
+        assert benchmarks.grade(example.benchmark, text, example, protocol).score in (0.0, 1.0)
+    assert time.process_time() - start < 5
 
 
 # Figures

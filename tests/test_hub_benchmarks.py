@@ -10,11 +10,12 @@ import time
 import zipfile
 from collections import Counter
 
+import hypothesis
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -114,6 +115,8 @@ PLACE = benchmarks.from_row("robospatial", CONTEXT)
 # Every pair that there is: of places like RoboSpatial's the released code has no judge.
 GRADED = [(example, protocol) for example in EXAMPLES.values() for protocol in ("official", "vigorl", "clean")]
 GRADED += [(PLACE, "official"), (PLACE, "clean")]
+OPEN = benchmarks.from_row("realworldqa", ROWS["realworldqa"] | {"question": "How fast?", "answer": "35"})
+GRADED += [(OPEN, protocol) for protocol in ("official", "vigorl", "clean")]
 
 
 def score(name, reply, protocol, example=None, **more):
@@ -587,12 +590,19 @@ def test_any_text_gets_a_grade(reply):
         assert found == benchmarks.grade(example.benchmark, reply, example, protocol)
 
 
-@pytest.mark.parametrize("piece", ["B", "(B) ", "9", "(9,", " ", "\n", "Answer", "A.", "not ", "[9, "])
+@settings(max_examples=20)
+@given(hostile.filter(bool))
+@hypothesis.example("(")
+@hypothesis.example("[9, ")
+@hypothesis.example("(9,")
+@hypothesis.example("<answer>")
+@hypothesis.example(" ")
 def test_a_long_reply_is_graded_at_once(piece):
     text, start = piece * (100_000 // len(piece)), time.process_time()
-    for example, protocol in GRADED:
-        benchmarks.grade(example.benchmark, f"<answer>{text}</answer>", example, protocol)
-    assert time.process_time() - start < 5  # quadratic time would be minutes
+    for sample, protocol in GRADED:
+        for reply in (text, f"<answer>{text}</answer>"):
+            assert benchmarks.grade(sample.benchmark, reply, sample, protocol).score in (0.0, 1.0)
+    assert time.process_time() - start < 10  # quadratic time would be minutes
 
 
 # Figures

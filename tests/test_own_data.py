@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import numpy as np
 import pyarrow
@@ -54,6 +55,16 @@ def test_every_sort_of_answer_is_loaded_and_graded(folder):
         assert benchmarks.grade("own", f"<think>.</think><answer>{said}</answer>", found[id], "vigorl").score == 1
     with pytest.raises(ValueError, match="no judge for polygons"):
         benchmarks.grade("own", "(1, 2)", found["polygon"], "vigorl")
+
+
+@pytest.mark.parametrize("piece", ["(", "[9, ", "a ", "click [", "<answer>", "type [1] [", " "])
+def test_a_long_reply_is_graded_at_once(piece, folder):
+    text, start = piece * (100_000 // len(piece)), time.process_time()
+    for example in benchmarks.load(write(folder, ROWS)):
+        for protocol in ("clean",) if example.polygon else ("vigorl", "clean"):
+            for reply in (text, f"<answer>{text}</answer>"):
+                assert benchmarks.grade("own", reply, example, protocol).score in (0.0, 1.0)
+    assert time.process_time() - start < 5  # quadratic time would be minutes
 
 
 def test_the_ways_to_store_rows_agree(folder):
