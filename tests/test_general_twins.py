@@ -376,6 +376,16 @@ def test_diagrams_show_what_is_asked(asked):
         assert names[wanted] not in question.options and set(question.options) <= set(names)
 
 
+def test_nano_diagrams_show_the_things_that_are_named():
+    for example in benchmarks.load("ai2d", "nano", split="dev", limit=12):
+        image, truth = images.open_image(example.images[0]), example.truth
+        for box, name in zip(truth["boxes"], truth["names"], strict=True):
+            assert colour_at(image, (box[0] + box[2]) // 2, (box[1] + box[3]) // 2 + 2) == name.split()[0]
+        assert truth["names"][truth["asked"]] in example.question and set(example.options) <= set(truth["names"])
+        ends = [{truth["names"][end] for end in pair} for pair in truth["arrows"]]
+        assert {truth["names"][truth["asked"]], example.answer} in ends
+
+
 def test_arrows_pass_by_other_nodes(asked):
     for question in asked["ai2d"][:300]:
         boxes = question.truth["boxes"]
