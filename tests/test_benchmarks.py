@@ -9,13 +9,14 @@ import re
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vigorl_lib import images
@@ -26,6 +27,7 @@ from vigorl_lib.benchmarks.vstar import split_text
 from vigorl_lib.records import Example
 from vigorl_lib.stats import wilson
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*is read as it is now")  # the hub, as faked here
 ROOT = Path(__file__).parent.parent
 PNG = b"\x89PNG made up"
 SAT_ROW = {
@@ -64,6 +66,11 @@ def write(path, rows, schema=None):
     return path
 
 
+def encoded(example):
+    """The images as the files hold them."""
+    return tuple(image.read() if isinstance(image, images.ParquetCell) else image for image in example.images)
+
+
 def sat_rows(count):
     return [SAT_ROW | {"question": f"Question {number}?"} for number in range(count)]
 
@@ -75,7 +82,7 @@ def test_a_sat_row_becomes_an_example(tmp_path):
     path = write(tmp_path / "SAT_val.parquet", [SAT_ROW], SAT_SCHEMA)
     (example,) = benchmarks.load("sat2", path, split="val")
     assert example.benchmark == "sat2" and example.kind == "obj_movement"
-    assert example.images == (PNG, b"second")
+    assert encoded(example) == (PNG, b"second")
     assert sorted(example.options) == sorted(SAT_ROW["answers"]) and example.answer in example.options
     assert example.question.startswith("Question: Did any object move?\nAnswer Choices:\nA. ")
     assert example.question.endswith("Answer with the text of the option.")
@@ -88,7 +95,7 @@ def test_a_vstar_row_becomes_an_example(tmp_path):
     path = write(tmp_path / "test-00000-of-00001.parquet", [VSTAR_ROW])
     (example,) = benchmarks.load("vstar", path, split="test")
     assert example.options == ("red", "blue", "green", "white") and example.answer == "B"
-    assert example.kind == "direct_attributes" and example.images == (PNG,)
+    assert example.kind == "direct_attributes" and encoded(example) == (PNG,)
     assert example.question.splitlines() == [
         "What is the colour of the flag?",
         "(A) red",
@@ -112,7 +119,7 @@ def test_a_twin_and_a_hub_file_of_its_rows_give_the_same_examples(tmp_path, cell
     schema = SAT_SCHEMA.set(0, pyarrow.field("image_bytes", pyarrow.list_(cell)))
     found = benchmarks.load("sat2", write(tmp_path / "SAT_val.parquet", rows, schema), split="val")
     for real, twin in zip(found, twins, strict=True):
-        assert (real.images, real.kind, real.answer) == (twin.images, twin.kind, twin.answer)
+        assert (encoded(real), real.kind, real.answer) == (twin.images, twin.kind, twin.answer)
         assert sorted(real.options) == sorted(twin.options)
         assert real.question.splitlines()[0] == twin.question.splitlines()[0]
         assert twin.truth and not real.truth
@@ -124,13 +131,56 @@ def test_a_vstar_twin_and_its_row_read_from_a_file_are_the_same(tmp_path):
     row = benchmarks.FAMILIES["vstar"].twin(rng, 0)[0]
     path = write(tmp_path / "x.parquet", [row | {"image": {"bytes": row["image"], "path": ""}}])
     (real,) = benchmarks.load("vstar", path, split="test")
-    assert dataclasses.replace(real, id=twin.id, truth=twin.truth) == twin
+    assert dataclasses.replace(real, id=twin.id, truth=twin.truth, images=encoded(real)) == twin
 
 
 def test_images_stored_as_paths_are_found_beside_their_file(tmp_path):
     row = VSTAR_ROW | {"image": {"bytes": None, "path": "photos/1.jpg"}}
     (example,) = benchmarks.load("vstar", write(tmp_path / "x.parquet", [row]), split="test")
     assert example.images == (str(tmp_path / "photos/1.jpg"),)
+
+
+def noise(count, size=200_000):
+    return [VSTAR_ROW | {"image": {"bytes": random.Random(k).randbytes(size), "path": None}} for k in range(count)]
+
+
+def test_loading_and_reading_hold_one_image_at_a_time(tmp_path):
+    path, rows = tmp_path / "test.parquet", noise(30)
+    pages = {"use_dictionary": False, "data_page_size": 100_000, "write_batch_size": 1}  # one for each row
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, **pages)
+    held, before = [], pyarrow.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        examples = benchmarks.load("vstar", path)
+        for example, row in zip(examples, rows, strict=True):
+            assert encoded(example) == (row["image"]["bytes"],)
+            held.append(pyarrow.total_allocated_bytes() - before)
+        assert max(held) < 1_500_000 and tracemalloc.get_traced_memory()[1] < 1_500_000, "the rows have 6,000,000 bytes"
+    finally:
+        tracemalloc.stop()
+
+
+def test_images_are_read_in_any_order_and_each_once_in_theirs(tmp_path, monkeypatch):
+    path = write(tmp_path / "test.parquet", noise(8, size=10))
+    opened, whole = [], pyarrow.parquet.ParquetFile
+    examples = benchmarks.load("vstar", path)
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", lambda *a, **k: opened.append(a) or whole(*a, **k))
+    wanted = [(row["image"]["bytes"],) for row in noise(8, size=10)]
+    assert [encoded(example) for example in [*examples, examples[-1]]] == [*wanted, wanted[-1]]
+    assert len(opened) == 3, "once for each row group of three"
+    assert [encoded(example) for example in examples[::-1]] == wanted[::-1]
+
+
+def test_a_parquet_file_that_is_gone_or_another_is_named(tmp_path):
+    path = write(tmp_path / "test.parquet", noise(5, size=10))
+    *_, last = benchmarks.load("vstar", path)
+    assert encoded(last)
+    write(path, noise(2, size=10))
+    with pytest.raises(ValueError, match="test.parquet, row 1 of group 1, column 'image': not the file that"):
+        images.open_image(last.images[0])
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="test.parquet, row 1.*no such file"):
+        images.image_size(last.images[0])
 
 
 def test_a_folder_like_the_hubs_and_several_files_in_order(tmp_path):
@@ -283,7 +333,7 @@ def test_a_truncated_file_is_named(tmp_path):
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         benchmarks.load("sat2", tmp_path / "none", split="val")
-    with pytest.raises(FileNotFoundError, match="SAT_val.parquet"):
+    with pytest.raises(FileNotFoundError, match="no file .*val.* for split 'val'"):
         benchmarks.load("sat2", tmp_path, split="val")
     with pytest.raises(ValueError, match="unknown split 'dev'.*train, static, val, test"):
         benchmarks.load("sat2", tmp_path, split="dev")
@@ -297,15 +347,16 @@ def test_what_is_not_there_is_named(tmp_path):
         benchmarks.load("sat2", split="test", limit=0)
 
 
-HUB = Hub(repos=("first/choice", "second/choice"), files={"test": "*test-*.parquet"}, rows={})
+HUB = Hub(repos={"first/choice": None, "second/choice": "4d5e6f"}, files={"test": "*test-*.parquet"}, rows={})
 
 
 def test_without_a_network_the_hub_says_what_to_do():
     with pytest.raises(FileNotFoundError, match="(?s)HF_HUB_OFFLINE=0.*first/choice.*second/choice"):
-        sources.download(HUB, "test", "main")
+        sources.download(HUB, "test")
 
 
-def test_the_second_hub_id_is_tried_at_the_pinned_revision(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("given", "revisions"), [(None, [None, "4d5e6f"]), ("0a1b2c", ["0a1b2c", "0a1b2c"])])
+def test_the_second_hub_id_is_tried_at_the_pinned_revision(tmp_path, monkeypatch, given, revisions, recwarn):
     asked = []
 
     def snapshot_download(repo, **settings):
@@ -315,8 +366,22 @@ def test_the_second_hub_id_is_tried_at_the_pinned_revision(tmp_path, monkeypatch
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert sources.download(HUB, "test", "0a1b2c") == tmp_path
-    assert asked == [(repo, "0a1b2c", ["*test-*.parquet"]) for repo in HUB.repos]
+    assert sources.download(HUB, "test", given) == tmp_path and not recwarn.list
+    assert asked == [(repo, at, ["*test-*.parquet"]) for repo, at in zip(HUB.repos, revisions, strict=True)]
+
+
+def test_a_commit_that_is_not_pinned_is_named(tmp_path, monkeypatch):
+    snapshot = tmp_path / "snapshots/0a1b2c"
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(snapshot))
+    with pytest.warns(UserWarning, match="first/choice is read as it is now.*revision='0a1b2c'"):
+        assert sources.download(HUB, "test") == snapshot
+
+
+@pytest.mark.parametrize("name", ["visualwebarena", "released", "own"])
+def test_archives_are_not_downloaded(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("a download"))
+    with pytest.raises(ValueError, match="give the path of a file"):
+        benchmarks.load(name, "hub", split="train")
 
 
 def test_a_hub_split_with_a_wrong_number_of_rows_is_refused(tmp_path, monkeypatch):
@@ -327,6 +392,19 @@ def test_a_hub_split_with_a_wrong_number_of_rows_is_refused(tmp_path, monkeypatc
     assert len(benchmarks.load("sat2", tmp_path, split="test")) == 9, "a local subset may be any size"
     write(tmp_path / "SAT_val.parquet", sat_rows(4001), SAT_SCHEMA)
     assert len(benchmarks.load("sat2", "hub", split="val", limit=7)) == 7
+    (tmp_path / "data").mkdir()
+    (tmp_path / "SAT_val.parquet").rename(tmp_path / "data/val-00000-of-00001.parquet")  # as in array/SAT-v2
+    assert len(benchmarks.load("sat2", "hub", split="val", limit=7)) == 7
+
+
+def test_a_hub_split_with_other_parts_is_refused(tmp_path, monkeypatch):
+    rows = [VSTAR_ROW | {"category": name} for name in ["direct_attributes"] * 115 + ["relative_position"] * 76]
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    write(tmp_path / "test-00000.parquet", rows)
+    assert len(benchmarks.load("vstar", "hub", limit=2)) == 2
+    write(tmp_path / "test-00000.parquet", [*rows[1:], rows[-1]])
+    with pytest.raises(ValueError, match=r"'category' .*114.*, expected \{'direct_attributes': 115.*pin a revision"):
+        benchmarks.load("vstar", "hub", limit=2)
 
 
 # Twins
@@ -416,8 +494,10 @@ def test_clean(reply, score, why):
         ("<think>a</think><answer>right</answer><answer>left</answer>", SAT, 1, "right"),  # the first wins
         ("<think>a</think><answer>left</answer><answer>right</answer>", SAT, 0, "wrong"),
         ("<think>a</think><answer>right", SAT, 1, "right"),  # the closing tag may be missing
-        ("<think>a <answer>right</answer> b</think><answer>left</answer>", SAT, 1, "right"),
-        ("<think>a <answer>right</answer>", SAT, 1, "right"),
+        ("<think>a <answer>right</answer> b</think><answer>left</answer>", SAT, 0, "bad_thought"),  # a thought cut off
+        ("<think>a <answer>right", SAT, 0, "bad_thought"),
+        ("<think>a <answer>right</answer>", SAT, 1, "right"),  # the thought is no piece, the answer is
+        ("<think>a</think> b <answer>right", SAT, 1, "right"),
         ("<think>right</think>", SAT, 0, "no_answer"),
         ("<answer></answer>", SAT, 0, "wrong"),
         ("I would say right.", SAT, 1, "right"),  # no tags: a baseline, judged in whole
@@ -435,6 +515,7 @@ def test_clean(reply, score, why):
             "bad_thought",
         ),
         (["<think>a</think>", "<think>b</think>"], SAT, 0, "no_answer"),
+        (["<think>a</think>", "<think>b <answer>right</answer></think>"], SAT, 0, "bad_thought"),
         ("<think>a</think><answer>B</answer>", VSTAR, 1, "right"),
         ("<think>a</think><answer>A</answer>", VSTAR, 0, "wrong"),
         ("<think>a</think><answer>blue</answer>", VSTAR, 1, "right"),  # because of its b
@@ -476,21 +557,31 @@ def test_official_sat_is_the_first_word_as_a_letter(reply, score):
     assert benchmarks.grade("sat2", reply, SAT, "official").score == score
 
 
-@pytest.mark.parametrize(
-    ("losses", "score", "chosen"),
-    [
-        ([2.0, 1.0, 3.0], 1, "B"),
-        ([1.0, 2.0, 3.0], 0, "A"),
-        ((3, 2, 1), 0, "C"),
-        ([1.0, 1.0, 1.0], 1, "B"),  # the official order has the right one first, and takes the first minimum
-        ([1.0, 2.0, 1.0], 0, "A"),
-        ([float("inf"), 5.0, float("inf")], 1, "B"),
-        ([-1.0, -2.0, 0.0], 1, "B"),
-    ],
-)
+LOSSES = [
+    ([2.0, 1.0, 3.0], 1, "B"),
+    ([1.0, 2.0, 3.0], 0, "A"),
+    ((3, 2, 1), 0, "C"),
+    ([1.0, 1.0, 1.0], 1, "B"),  # the official order has the right one first, and takes the first minimum
+    ([1.0, 2.0, 1.0], 0, "A"),
+    ([float("inf"), 5.0, float("inf")], 1, "B"),
+    ([-1.0, -2.0, 0.0], 1, "B"),
+    ([2.0, 1.0, 1.0], 1, "B"),
+    ([1.0, 1.0, 2.0], 1, "B"),
+    ([1.0, 2.0, 2.0], 0, "A"),
+    ([2.0, 2.0, 1.0], 0, "C"),
+    ([5.0, float("inf"), 5.0], 0, "A"),
+    ([float("inf")] * 3, 1, "B"),
+    ([0.0, -0.0, 0.0], 1, "B"),
+    ([0, 1e-300, 1], 0, "A"),
+    ([1.0, 1.0 - 1e-16, 1.0], 1, "B"),
+    ([float("-inf"), 0.0, 0.0], 0, "A"),
+]
+
+
+@pytest.mark.parametrize(("losses", "score", "chosen"), LOSSES)
 def test_official_vstar_is_the_likeliest_option(losses, score, chosen):
     grade = benchmarks.grade("vstar", losses, VSTAR, "official")
-    assert (grade.score, grade.extracted) == (score, chosen)
+    assert (grade.score, grade.extracted) == (score, chosen) and len(LOSSES) >= 15
 
 
 def test_what_cannot_be_graded_is_refused():
@@ -511,19 +602,15 @@ def test_what_cannot_be_graded_is_refused():
         benchmarks.grade("docvqa", "yes", SAT)
 
 
+TEXT_GRADERS = [(SAT, "official"), (SAT, "vigorl"), (SAT, "clean"), (VSTAR, "vigorl"), (VSTAR, "clean")]
 PIECES = ["<think>", "</think>", "<answer>", "</answer>", "right", "B", " ", "\n", ".", "<|im_end|>"]
 hostile = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=14).map("".join)
 
 
 @given(hostile | st.lists(hostile, max_size=3))
 def test_any_text_gets_a_grade(reply):
-    for name, example, protocol in [
-        ("sat2", SAT, "official"),
-        ("sat2", SAT, "vigorl"),
-        ("sat2", SAT, "clean"),
-        ("vstar", VSTAR, "vigorl"),
-        ("vstar", VSTAR, "clean"),
-    ]:
+    for example, protocol in TEXT_GRADERS:
+        name = example.benchmark
         grade = benchmarks.grade(name, reply, example, protocol)
         assert grade.score in (0.0, 1.0) and (grade.why == "right") == (grade.score == 1)
         assert grade == benchmarks.grade(name, reply, example, protocol)
@@ -539,10 +626,20 @@ def test_the_linear_reader_cuts_out_what_the_released_expression_does(text):
 def test_a_long_reply_is_graded_at_once(piece):
     text = piece * (1_000_000 // len(piece))
     start = time.process_time()
-    for protocol in ("official", "vigorl", "clean"):
-        benchmarks.grade("sat2", text, SAT, protocol)
-        benchmarks.grade("sat2", f"<answer>{text}</answer>", SAT, protocol)
+    for example, protocol in TEXT_GRADERS:
+        benchmarks.grade(example.benchmark, text, example, protocol)
+        benchmarks.grade(example.benchmark, f"<answer>{text}</answer>", example, protocol)
     assert time.process_time() - start < 5  # quadratic time would be minutes
+
+
+@settings(max_examples=25)
+@given(hostile.filter(bool))
+def test_any_long_reply_is_graded_at_once(piece):
+    text = piece * (100_000 // len(piece))
+    start = time.process_time()
+    for example, protocol in TEXT_GRADERS:
+        assert benchmarks.grade(example.benchmark, text, example, protocol).score in (0.0, 1.0)
+    assert time.process_time() - start < 5
 
 
 # Figures

@@ -376,6 +376,16 @@ def test_diagrams_show_what_is_asked(asked):
         assert names[wanted] not in question.options and set(question.options) <= set(names)
 
 
+def test_nano_diagrams_show_the_things_that_are_named():
+    for example in benchmarks.load("ai2d", "nano", split="dev", limit=12):
+        image, truth = images.open_image(example.images[0]), example.truth
+        for box, name in zip(truth["boxes"], truth["names"], strict=True):
+            assert colour_at(image, (box[0] + box[2]) // 2, (box[1] + box[3]) // 2 + 2) == name.split()[0]
+        assert truth["names"][truth["asked"]] in example.question and set(example.options) <= set(truth["names"])
+        ends = [{truth["names"][end] for end in pair} for pair in truth["arrows"]]
+        assert {truth["names"][truth["asked"]], example.answer} in ends
+
+
 def test_arrows_pass_by_other_nodes(asked):
     for question in asked["ai2d"][:300]:
         boxes = question.truth["boxes"]
@@ -486,8 +496,11 @@ def test_a_limit_that_cuts_a_problem_is_counted_as_incomplete(loaded):
     for first in range(0, 14, 7):
         two, three = examples[first : first + 3], examples[first + 3 : first + 7]
         for problem in (two, three):
-            assert len({example.group for example in problem}) == len({example.images for example in problem}) == 1
-    assert len({example.group for example in examples}) == 4
+            numbers = {example.group.partition("/")[0] for example in problem}
+            assert len(numbers) == len({example.images for example in problem}) == 1
+            known = [example.group.partition("/")[2] for example in problem]
+            assert known[:-1] == problem[0].truth["concepts"] and set(known[-1].split("; ")) == set(known[:-1])
+    assert len({example.group.partition("/")[0] for example in examples}) == 4
     grades = [
         benchmarks.grade("wemath", f"<answer>{letter(right_option(example))}</answer>", example)
         for example in examples[:12]

@@ -20,6 +20,7 @@ ROW = {
     "subject": "metric geometry - area",
 }
 OPEN = benchmarks.from_row("mathvision", ROW)
+POINT = benchmarks.from_row("mathvision", ROW | {"answer": "(3,4)"})
 CHOICE = benchmarks.from_row("mathvision", ROW | {"options": ["2", "4", "6", "8", "10"], "answer": "B"})
 
 
@@ -66,6 +67,8 @@ def test_a_bad_row_is_named(change, message):
         ("\\boxed{$7$}", "7"),
         ("12", "12"),
         ("", ""),
+        ("The answer is 3. So \\boxed{4}", "4"),  # with a box nothing that is announced counts
+        ("The answer is 3. So 4", "3"),
     ],
 )
 def test_what_the_script_takes_for_the_answer(text, answer):
@@ -83,6 +86,12 @@ def test_what_the_script_takes_for_the_answer(text, answer):
         (OPEN, "x", 0),
         (OPEN, "", 0),
         (OPEN, "__import__('os').system('true')", 0),
+        (POINT, "(3, 4)", 1),
+        (POINT, "[3.001, 8/2]", 1),  # element by element
+        (POINT, "(4, 3)", 0),
+        (POINT, "(3, 4, 5)", 0),
+        (POINT, "(3,)", 0),
+        (POINT, "3, 4", 0),
         (CHOICE, "B", 1),
         (CHOICE, "b", 1),
         (CHOICE, "(B)", 1),
@@ -144,3 +153,10 @@ def test_a_long_reply_is_read_at_once(piece):
     for protocol in ("official", "vigorl", "clean"):
         benchmarks.grade("mathvision", f"<answer>{text}</answer>", OPEN, protocol)
     assert time.process_time() - start < 5  # quadratic time would be minutes
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from(["\\boxed{", "}", "(", "is ", ", ", "the answer is ", "9"]), min_size=1, max_size=6))
+def test_any_long_reply_is_read_at_once(pieces):
+    text = "".join(pieces)
+    test_a_long_reply_is_read_at_once(text)

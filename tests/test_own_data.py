@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 
 import numpy as np
 import pyarrow
@@ -55,6 +57,16 @@ def test_every_sort_of_answer_is_loaded_and_graded(folder):
         benchmarks.grade("own", "(1, 2)", found["polygon"], "vigorl")
 
 
+@pytest.mark.parametrize("piece", ["(", "[9, ", "a ", "click [", "<answer>", "type [1] [", " "])
+def test_a_long_reply_is_graded_at_once(piece, folder):
+    text, start = piece * (100_000 // len(piece)), time.process_time()
+    for example in benchmarks.load(write(folder, ROWS)):
+        for protocol in ("clean",) if example.polygon else ("vigorl", "clean"):
+            for reply in (text, f"<answer>{text}</answer>"):
+                assert benchmarks.grade("own", reply, example, protocol).score in (0.0, 1.0)
+    assert time.process_time() - start < 5  # quadratic time would be minutes
+
+
 def test_the_ways_to_store_rows_agree(folder):
     rows = [{**row, "image": "a.png"} for row in ROWS[:1]]
     lines = benchmarks.load(str(write(folder, rows)))
@@ -94,7 +106,7 @@ def test_a_limit_draws_a_sample(folder):
 )
 def test_a_bad_row_is_named(folder, change, message):
     path = write(folder, [ROWS[0], ROWS[0] | {"id": "second"} | change])
-    with pytest.raises((ValueError, FileNotFoundError), match=rf"(?s)(questions.jsonl, row 1|none.png).*{message}"):
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"(?s)questions.jsonl, row 1: .*{message}"):
         benchmarks.load(path)
 
 
@@ -155,6 +167,18 @@ def test_bad_rows_are_left_out_and_counted_when_asked_for(folder):
     assert len(left_out) == 2 and "row 1" in left_out[0] and "row 3" in left_out[1]
     with pytest.raises(ValueError, match="row 1"):
         benchmarks.load(path)
+
+
+def test_images_that_are_missing_or_torn_and_repeated_ids_are_left_out_when_asked_for(folder):
+    whole = (folder / "a.png").read_bytes()
+    (folder / "torn.png").write_bytes(whole[: len(whole) // 2])
+    rows = [{**ROWS[k], "image": name} for k, name in ((0, "a.png"), (0, "a.png"), (2, "gone.png"), (4, "gone.png"))]
+    rows += [{"id": "torn", "image": "torn.png", "question": "What is it?", "answer": "a dog"}]
+    del rows[3]["file_name"]
+    left_out = []
+    assert [example.id for example in benchmarks.load(write(folder, rows), left_out=left_out)] == ["choice"]
+    reasons = ("row 1: the id 'choice' is also", "row 2: .*no such image", "row 3: .*no such image", "row 4: .*damaged")
+    assert all(re.search(reason, said) for reason, said in zip(reasons, left_out, strict=True))
 
 
 def test_the_prompt_holds_the_question_and_no_picture(folder):

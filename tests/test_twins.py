@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import random
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from scipy import optimize, sparse
 
+from vigorl_lib import images
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.grounding import Box, Frame
 from vigorl_lib.nano import twins, world
@@ -235,7 +237,7 @@ def test_a_screen_differs_from_a_plain_ground_around_its_things_only():
         assert (screen[top:bottom, left:right] == plain[top:bottom, left:right]).all()
 
 
-@pytest.mark.parametrize("name", ["screenspot", "screenspot_pro"])
+@pytest.mark.parametrize("name", ["screenspot", "screenspot_v2", "screenspot_pro"])
 def test_of_a_nano_screen_s_things_exactly_one_is_right(name):
     for example in benchmarks.load(name, "nano", split="dev", limit=10, seed=1):
         original = Frame.original(*example.size)
@@ -277,18 +279,55 @@ def test_knobs_make_a_twin_harder_and_leave_the_plain_one_alone():
     assert not {example.id for example in plain} & {example.id for example in harder}
     screens = [benchmarks.load("screenspot_pro", split="dev", limit=2, resolution=share) for share in (0.5, 1.0)]
     assert [example.size for examples in screens for example in examples] == [(1280, 720)] * 2 + [(2560, 1440)] * 2
+    for name in ("screenspot", "screenspot_pro"):
+        small, large = (benchmarks.load(name, split="dev", limit=6, line=(line, line)) for line in (12, 44))
+        heights = [sum(e.box[3] - e.box[1] for e in examples) for examples in (small, large)]
+        assert heights[0] < heights[1] / 2
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_resolution_scales_the_picture_and_the_places_in_it(name):
+    for resolution in (0.5, 2.0):
+        (plain,) = benchmarks.load(name, split="dev", limit=1)
+        (other,) = benchmarks.load(name, split="dev", limit=1, resolution=resolution)
+        assert images.image_size(other.images[0]) == (round(world.SIDE * resolution),) * 2
+        assert plain.answer == other.answer and sorted(plain.options) == sorted(other.options)
+        for box, scaled in zip(plain.truth["boxes"], other.truth["boxes"], strict=True):
+            assert scaled == [round(side * resolution) for side in box]
+
+
+# SHA-256 of what is asked and true in twelve rows: the nano models are trained on them.
+TRAINED_ROWS = {
+    ("sat2", "twin"): "07ccaf515ce4d1792f12153d663f6f978bce840062d61ad7989c4ed380caaf67",
+    ("vstar", "twin"): "e6ba50c4a983538b0a6ea6ba66c7289b67516fd0fbc9c6df29b04844d3bd03c4",
+    ("screenspot", "nano"): "ccc886019614bbd12226bfac85a0b2187cddb6187c9c9c867878fcc57d24a24c",
+    ("screenspot_pro", "nano"): "adcee0b50df97c656be806ed64038b3918bb14e2e66ad701835443d5d40ce379",
+}
+
+
+@pytest.mark.parametrize(("name", "source"), TRAINED_ROWS)
+def test_the_rows_that_models_are_trained_on_stay_as_they_are(name, source):
+    rows = benchmarks.load(name, source, split="train", limit=12)
+    facts = [[e.id, e.kind, e.question, e.options, e.answer, e.box, e.truth] for e in rows]
+    assert hashlib.sha256(json.dumps(facts).encode()).hexdigest() == TRAINED_ROWS[name, source]
 
 
 @pytest.mark.parametrize(
     ("name", "source", "knobs", "message"),
     [
-        ("sat2", "twin", {"size": 3}, "the twin of 'sat2' has no knob size; known: hops, radii, distractors"),
+        (
+            "sat2",
+            "twin",
+            {"size": 3},
+            "the twin of 'sat2' has no knob size; known: hops, radii, distractors, resolution",
+        ),
         ("pope", "twin", {"hops": 3}, "known: none"),
         ("screenspot", "nano", {"windows": 3}, "the nano of 'screenspot' has no knob windows"),
         ("sat2", "hub", {"hops": (2,)}, "hops: only a twin has knobs, not 'hub'"),
         ("sat2", "twin", {"hops": (1,)}, "needs at least two"),
         ("sat2", "twin", {"radii": (40, 41)}, "can not be told apart"),
         ("vstar", "twin", {"distractors": 10}, "room for 0 to 9"),
+        ("screenspot", "twin", {"line": (9, 12)}, "from 10 to 48 pixels"),
     ],
 )
 def test_a_knob_that_does_not_fit_is_named(name, source, knobs, message):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
+import threading
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 from PIL import ExifTags, Image, ImageOps
 
 from vigorl_lib.records import Example
@@ -28,33 +33,102 @@ class ZipMember:
     archive: str
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.archive}, member {self.name!r}"
+
     def read(self) -> bytes:
         """Its bytes. Raises FileNotFoundError without the archive or the member, ValueError where one is damaged."""
-        label = f"{self.archive}, member {self.name!r}"
         try:
             with zipfile.ZipFile(self.archive) as archive:
                 info = archive.getinfo(self.name)
                 if info.file_size > MAX_BYTES:
-                    raise ValueError(f"{label}: {info.file_size:,} bytes, more than {MAX_BYTES:,}; leave it out")
+                    raise ValueError(f"{self}: {info.file_size:,} bytes, more than {MAX_BYTES:,}; leave it out")
                 return archive.read(info)
         except KeyError as error:
-            raise FileNotFoundError(f"{label}: not in the archive; download it again") from error
+            raise FileNotFoundError(f"{self}: not in the archive; download it again") from error
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-            raise ValueError(f"{label}: not a whole zip file ({error}); download it again") from error
+            raise ValueError(f"{self}: not a whole zip file ({error}); download it again") from error
 
 
-def open_image(source: str | Path | bytes | ZipMember, *, max_pixels: int = 50_000_000, name: str = "") -> Image.Image:
+@dataclasses.dataclass(frozen=True)
+class ParquetCell:
+    """An encoded image in a parquet file, read when it is opened. Row groups, their rows and places count from 0.
+
+    `place` is that in a list of images. What lies before a row in its group is decompressed to get at it, but for rows
+    that are read in their stored order; the page of the file that the last one lies in stays in memory.
+    """
+
+    path: str
+    group: int
+    row: int
+    column: str
+    place: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path}, row {self.row} of group {self.group}, column {self.column!r}"
+
+    def read(self) -> bytes:
+        """Its bytes. Raises FileNotFoundError without the file, ValueError where it is no longer what it was."""
+        try:
+            with _READING:
+                cell = _column(self.path, Path(self.path).stat().st_mtime_ns, self.group, self.column)[self.row]
+            cell = cell[self.place] if isinstance(cell, list) else cell
+            return cell["bytes"] if isinstance(cell, dict) else cell
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{self}: no such file; download it again") from error
+        except (pyarrow.ArrowException, OSError, LookupError) as error:
+            raise ValueError(f"{self}: not the file that was loaded ({error!r}); load it again") from error
+
+
+class _Column:
+    """One column of a row group, a row at a time; the place is kept for whoever reads on from it."""
+
+    def __init__(self, path: str, group: int, column: str) -> None:
+        self._where = path, group, column
+        self._start()
+
+    def _start(self) -> None:
+        path, group, column = self._where
+        self._rest = open_parquet(path).iter_batches(1, row_groups=[group], columns=[column], use_threads=False)
+        self._row = -1
+
+    def __getitem__(self, row: int) -> Any:
+        if row < self._row:
+            self._start()
+        while self._row < row:
+            batch = next(self._rest, None)
+            if batch is None:
+                raise LookupError(f"there are {self._row + 1} rows")
+            self._row, self._batch = self._row + 1, batch
+        return self._batch.column(0)[0].as_py()
+
+
+def open_parquet(path: str | Path) -> pyarrow.parquet.ParquetFile:
+    """A parquet file to be read piece by piece: by default the whole column of a row group is in memory."""
+    return pyarrow.parquet.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False)
+
+
+@functools.lru_cache(maxsize=4)  # a row of BLINK has images in up to four columns
+def _column(path: str, changed: int, group: int, column: str) -> _Column:
+    return _Column(path, group, column)
+
+
+_READING = threading.Lock()
+Source = str | Path | bytes | ZipMember | ParquetCell
+
+
+def open_image(source: Source, *, max_pixels: int = 50_000_000, name: str = "") -> Image.Image:
     """One still image as 8-bit RGB, upright: its pixels are the `original` frame.
 
-    `source` is a path, the encoded file, or a member of a zip file; `name` says in errors which image it was (its
-    path, where empty). EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK is converted, transparency
-    becomes white. The size is read from the header and checked before any pixel is decoded.
+    `source` is a path, the encoded file, or where that lies in a zip or parquet file; `name` says in errors which image
+    it was (its path, where empty). EXIF orientation is applied, 16-bit grey is scaled to 8 bits, CMYK is converted,
+    transparency becomes white. The size is read from the header and checked before any pixel is decoded.
 
     Raises FileNotFoundError, or ValueError for what is not a raster image, is damaged or truncated, has
     several frames, is larger than `max_pixels` (width times height) or has a side of less than two pixels.
     """
-    if isinstance(source, ZipMember):
-        name, source = name or f"{source.archive}, member {source.name!r}", source.read()
+    if isinstance(source, ZipMember | ParquetCell):
+        name, source = name or str(source), source.read()
     if isinstance(source, bytes):
         label, file = name or f"image of {len(source)} bytes", io.BytesIO(source)
     else:
@@ -92,14 +166,14 @@ def open_image(source: str | Path | bytes | ZipMember, *, max_pixels: int = 50_0
     return rgb
 
 
-def image_size(source: str | Path | bytes | ZipMember, *, name: str = "", upright: bool = True) -> tuple[int, int]:
+def image_size(source: Source, *, name: str = "", upright: bool = True) -> tuple[int, int]:
     """The (width, height) of an image in its `original` frame, without its pixels. Raises as `open_image` does.
 
     In a PNG file the orientation may stand behind the pixels, which are then decoded: with `upright=False` only the
     header is read, and width and height are as stored.
     """
-    if isinstance(source, ZipMember):
-        name, source = name or f"{source.archive}, member {source.name!r}", source.read()
+    if isinstance(source, ZipMember | ParquetCell):
+        name, source = name or str(source), source.read()
     label = name or (f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source))
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:

@@ -53,6 +53,12 @@ def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
     return diagrams.ai2d_row(question), question.truth
 
 
+def nano(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """The same about things that the nano base can name."""
+    question = diagrams.nano(rng, diagrams.NANO[number % len(diagrams.NANO)])
+    return diagrams.ai2d_row(question), question.truth
+
+
 def official(reply: Reply, example: Example) -> Grade:
     """lmms-eval's reading of a reply; see the module's text."""
     text = answer_span(reply)
@@ -67,11 +73,12 @@ FAMILY = Family(
     name="ai2d",
     columns=("question", "options", "answer", "image"),
     hub=Hub(
-        repos=("lmms-lab/ai2d", "lmms-lab-encoder/ai2d"),
+        repos={"lmms-lab/ai2d": None, "lmms-lab-encoder/ai2d": None},
         files={"test": "data/test-*.parquet"},
         rows={"test": (3088,)},
     ),
     example=example,
     twin=twin,
+    nano=nano,
     graders={"official": official, "vigorl": released_choice, "clean": clean_letter},
 )

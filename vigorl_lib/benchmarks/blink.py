@@ -28,22 +28,22 @@ from vigorl_lib.prompts import options_as_text
 from vigorl_lib.records import Example
 from vigorl_lib.stats import mean_of_shares, share
 
-TASKS = (
-    "Art_Style",
-    "Counting",
-    "Forensic_Detection",
-    "Functional_Correspondence",
-    "IQ_Test",
-    "Jigsaw",
-    "Multi-view_Reasoning",
-    "Object_Localization",
-    "Relative_Depth",
-    "Relative_Reflectance",
-    "Semantic_Correspondence",
-    "Spatial_Relation",
-    "Visual_Correspondence",
-    "Visual_Similarity",
-)
+TASKS = {  # and their rows in the split `val`
+    "Art_Style": 117,
+    "Counting": 120,
+    "Forensic_Detection": 132,
+    "Functional_Correspondence": 130,
+    "IQ_Test": 150,
+    "Jigsaw": 150,
+    "Multi-view_Reasoning": 133,
+    "Object_Localization": 122,
+    "Relative_Depth": 124,
+    "Relative_Reflectance": 134,
+    "Semantic_Correspondence": 139,
+    "Spatial_Relation": 143,
+    "Visual_Correspondence": 172,
+    "Visual_Similarity": 135,
+}
 SPATIAL_TASKS = ("Relative_Depth", "Multi-view_Reasoning", "Spatial_Relation")  # those that the paper's text names
 _IMAGES = ("image_1", "image_2", "image_3", "image_4")
 _MARKS = tuple(f"({mark})" for mark in "ABCDE")
@@ -75,7 +75,7 @@ def example(row: Row, id: str, seed: int) -> Example:
 
 def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth."""
-    question = miniature.TASKS[TASKS[number % len(TASKS)]](rng)
+    question = miniature.TASKS[list(TASKS)[number % len(TASKS)]](rng)
     return miniature.blink_row(question), question.truth
 
 
@@ -107,11 +107,13 @@ def figures(grades: Sequence[Grade]) -> dict[str, Any]:
 
 FAMILY = Family(
     name="blink",
+    key=("idx",),
     columns=("question", "sub_task", *_IMAGES, "choices", "answer"),
     hub=Hub(
-        repos=("BLINK-Benchmark/BLINK",),
+        repos={"BLINK-Benchmark/BLINK": None},
         files={"val": "*/val-*.parquet"},
         rows={"val": (1901,)},
+        parts=("sub_task", TASKS),
     ),
     example=example,
     twin=twin,

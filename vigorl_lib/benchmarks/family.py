@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from vigorl_lib.images import ZipMember
+from vigorl_lib.images import ParquetCell, ZipMember
 from vigorl_lib.records import Example
 
 Protocol = Literal["official", "vigorl", "clean"]
 Row = Mapping[str, Any]
-Image = str | bytes | ZipMember
+Image = str | bytes | ZipMember | ParquetCell
 Reply = str | Sequence[str] | Sequence[float]
 """What a grader reads: one text, the policy's turns in order, or one loss per option (lower is likelier)."""
 
@@ -43,17 +43,19 @@ class Grade:
 class Hub:
     """Where the real rows lie.
 
-    repos   dataset ids on the hub, first choice first
-    files   split -> pattern of its files inside the repository
+    repos   dataset id on the hub -> the commit that is read, None where none is known; first choice first
+    files   split -> pattern of its files inside any of the repositories; none where these are archives
     rows    split -> the numbers of rows that are known to be right
-    images  where they lie in files of their own (columns `id`, `image`): pattern of those, and the column of a row
-            that holds its image's id
+    parts   a column, and for each of its values how many rows of a split have it
+    images  where they lie in files of their own (columns `id`, `image`): pattern of those, the column of a row that
+            holds its image's id, and how many images there are
     """
 
-    repos: tuple[str, ...]
+    repos: Mapping[str, str | None]
     files: Mapping[str, str]
     rows: Mapping[str, tuple[int, ...]]
-    images: tuple[str, str] | None = None
+    parts: tuple[str, Mapping[str, int]] | None = None
+    images: tuple[str, str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Family:
     """One benchmark.
 
     columns  of the hub's rows, all that `example` reads
+    key      columns of which no two rows have the same values, where the hub has such
+    key      columns that no two rows have the same values of, where the hub has such
     example  (row, id of the question, seed of the option order) -> record; raises ValueError on a bad row
     graders  protocol -> grader
     losses   protocols that grade one loss per option instead of a text
@@ -81,6 +85,8 @@ class Family:
     twin: Callable[..., tuple[Row, dict[str, Any]]] | None = None
     knobs: tuple[str, ...] = ()
     nano: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
+    key: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
     losses: tuple[Protocol, ...] = ()
     block: int = 1
     figures: Callable[[Sequence[Grade]], dict[str, Any]] | None = None

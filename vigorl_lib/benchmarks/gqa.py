@@ -57,10 +57,10 @@ FAMILY = Family(
     name="gqa",
     columns=("imageId", "question", "answer", "types"),
     hub=Hub(
-        repos=("lmms-lab/GQA", "lmms-lab-encoder/GQA"),
+        repos={"lmms-lab/GQA": None, "lmms-lab-encoder/GQA": None},
         files={"testdev": "testdev_balanced_instructions/testdev-*.parquet"},
         rows={"testdev": (12578,)},
-        images=("testdev_balanced_images/testdev-*.parquet", "imageId"),
+        images=("testdev_balanced_images/testdev-*.parquet", "imageId", 398),
     ),
     example=example,
     twin=twin,

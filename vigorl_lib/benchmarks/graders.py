@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from vigorl_lib.answers import (
     is_right,
@@ -20,6 +22,7 @@ from vigorl_lib.records import Example
 from vigorl_lib.traces import find_points
 
 _TAG = re.compile(r"<(/?)(think|answer)>")
+_LONGEST_LITERAL = 500  # characters: deep nesting in much longer ones can bring the interpreter down
 
 
 def turns_of(reply: Reply) -> tuple[str, ...]:
@@ -74,6 +77,14 @@ def _without_article(text: str) -> str:
     return next((text.removeprefix(article) for article in ("a ", "an ", "the ") if text.startswith(article)), text)
 
 
+def literal(text: str) -> Any:
+    """What a short text is as a Python literal, as released scorers read numbers; None where it is none."""
+    try:
+        return ast.literal_eval(text) if len(text) <= _LONGEST_LITERAL else None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
 def clean_point(reply: Reply) -> tuple[tuple[int, int] | None, Grade]:
     """The one point (x, y) in the last turn's last closed `<answer>`, in the reply's frame; else why there is none."""
     answer = closed_answer(reply)
@@ -121,7 +132,8 @@ def released_answer(reply: Reply) -> tuple[str | None, str]:
 
     * One turn: `<think>…</think>` and `<answer>…</answer>` are cut out and read in order, then the whole text
       is read again. The first of them with an `<answer>` gives it, up to `</answer>` or to its end: so the
-      first answer wins, one inside a think too, and the closing tag may be missing.
+      first answer wins, and the closing tag may be missing. Inside a think it wins too, but cuts that off: the
+      thought before it then lacks its `</think>`, and the score is 0 ("bad_thought").
     * Several turns: the first with an `<answer>` gives it; every turn before it must hold `<think>` and
       `</think>`, else the score is 0 ("bad_thought").
     * No tag at all: the whole text is judged, as for baselines (`--rollout_no_thinking`).
@@ -136,7 +148,10 @@ def released_answer(reply: Reply) -> tuple[str | None, str]:
     pieces = turns if len(turns) != 1 else (*_released_pieces(turns[0]), turns[0])
     for piece in pieces:
         if "<answer>" in piece:
-            return piece.split("<answer>")[1].split("</answer>")[0].strip(), ""
+            thought, answer = piece.split("<answer>", 2)[:2]
+            if thought.startswith("<think>") and "</think>" not in thought:
+                return None, "bad_thought"
+            return answer.split("</answer>")[0].strip(), ""
         if "<think>" not in piece or "</think>" not in piece:
             return None, "bad_thought"
     return None, "no_answer"

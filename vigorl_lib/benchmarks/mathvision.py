@@ -179,7 +179,7 @@ FAMILY = Family(
     name="mathvision",
     columns=("question", "options", "decoded_image", "answer", "level", "subject"),
     hub=Hub(
-        repos=("MathLLMs/MathVision",),
+        repos={"MathLLMs/MathVision": None},
         files={split: f"data/{split}-*.parquet" for split in ("test", "testmini")},
         rows={"test": (3040,), "testmini": (304,)},
     ),

@@ -2,7 +2,7 @@
 
 A row is one JSON line, or one row of a parquet file, with
 
-    id        any text, once in the file
+    id        any text, once in the file or in its split
     images    one or two paths (relative to the file) or encoded files; `image` or `file_name` for one alone
     question  what is asked
     kind      optional, not of actions: what the figures group by
@@ -34,7 +34,7 @@ import pyarrow.parquet
 from vigorl_lib.benchmarks import robospatial, screenspot, visualwebarena
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import clean_choice, clean_text, released_choice
-from vigorl_lib.benchmarks.sources import digest, encoded_image, json_rows, text_cell, text_list
+from vigorl_lib.benchmarks.sources import digest, encoded_image, json_rows, read_rows, text_cell, text_list
 from vigorl_lib.images import image_size
 from vigorl_lib.prompts import clean_user_text, options_as_text
 from vigorl_lib.records import Example
@@ -100,7 +100,7 @@ def _corners(stored: Any, size: tuple[int, int]) -> tuple[tuple[float, float], .
 def split_of(row: Row) -> str:
     """The split that a row belongs to. Raises ValueError where it names none that there is."""
     if row.get("split") is None:
-        return ("dev", "test", *["train"] * 5)[digest(f"own/{row['id']}") % 20 // 3]
+        return ("dev", "test", *["train"] * 5)[digest(f"own/{row.get('id')}") % 20 // 3]
     if row["split"] not in SPLITS:
         raise ValueError(f"unknown split {row['split']!r}; known: {', '.join(SPLITS)}")
     return row["split"]
@@ -119,18 +119,15 @@ def read(source: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
             f"{path}: no such file; give a .jsonl or .parquet file, or a folder with metadata.jsonl"
         )
     if path.suffix == ".parquet":
-        rows = enumerate(pyarrow.parquet.read_table(path).to_pylist())
+        columns = pyarrow.parquet.read_schema(path).names
+        rows = ((number, row) for _, number, row in read_rows([path], columns))
     elif path.suffix == ".jsonl":
         rows = json_rows(path)
     else:
         raise ValueError(f"{path}: not a .jsonl or .parquet file; see the schema in vigorl_lib/benchmarks/own.py")
-    seen: dict[str, int] = {}
     for number, row in rows:
-        if (id := str(row.get("id"))) in seen:
-            raise ValueError(f"{path}, row {number}: the id {id!r} is also that of row {seen[id]}; ids must differ")
-        seen[id] = number
         try:
-            chosen = split in (ALL, split_of(row | {"id": id}))
+            chosen = split in (ALL, split_of(row))
         except ValueError as error:
             raise ValueError(f"{path}, row {number}: {error}; correct it") from error
         if chosen:
@@ -154,17 +151,16 @@ def clean(reply: Reply, example: Example) -> Grade:
 
 def released(reply: Reply, example: Example) -> Grade:
     """The released judge for the kind of the answer. Raises ValueError for polygons: there is none."""
-    if example.polygon:
-        raise ValueError(f"example {example.id!r}: the released code has no judge for polygons; grade by 'clean'")
-    if example.box:
-        return screenspot.released(reply, example)
+    if example.box or example.polygon:
+        return (screenspot.released if example.box else robospatial.released)(reply, example)
     return (visualwebarena.released if example.kind == "action" else released_choice)(reply, example)
 
 
 FAMILY = Family(
     name="own",
+    key=("id",),
     columns=("id", "question"),
-    hub=Hub(repos=(), files={}, rows={}),
+    hub=Hub(repos={}, files={}, rows={}),
     example=example,
     graders={"vigorl": released, "clean": clean},
     read=read,

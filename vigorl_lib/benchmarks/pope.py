@@ -10,6 +10,7 @@ reply to be yes or no and reports the yes ratio of the gold answers; VLMEvalKit 
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,7 +58,9 @@ def official(reply: Reply, example: Example) -> Grade:
     text = answer_span(reply) or ""
     words = text.partition(".")[0].replace(",", "").split(" ")
     said = "no" if {"No", "not", "no"}.intersection(words) else "yes"
-    return verdict(said == example.answer, said)
+    grade = verdict(said == example.answer, said)
+    parsed = said == "no" or "yes" in map(str.lower, words)
+    return grade if parsed else dataclasses.replace(grade, extracted=None)
 
 
 # The five figures, of how often there was: a true yes, a false yes, a true no, a no for yes, neither for yes, for no.
@@ -82,7 +85,8 @@ def _outcome(grade: Grade) -> int:
 def figures(grades: Sequence[Grade]) -> dict[str, Any]:
     """POPE's five figures for each category and their means; what is neither yes nor no counts as not yes.
 
-    A figure that divides by zero, where the official script stops, is None.
+    A figure that divides by zero, where the official script stops, is None. `unparsed` counts the replies that say
+    neither yes nor no, which the official script takes for a yes.
     """
     outcomes = {kind: [_outcome(grade) for grade in grades if grade.kind == kind] for kind in CATEGORIES}
     found = {
@@ -92,16 +96,20 @@ def figures(grades: Sequence[Grade]) -> dict[str, Any]:
     }
     values = {name: [five[name]["value"] for five in found.values()] for name in FIVE}
     means = {name: None if None in column else sum(column) / len(column) for name, column in values.items()}
-    return {"categories": found, "mean_of_categories": means}
+    replies = [grade for grade in grades if grade.why != "missing"]
+    unparsed = sum(grade.extracted is None or grade.why not in ("right", "wrong") for grade in replies)
+    return {"categories": found, "mean_of_categories": means, "unparsed": unparsed}
 
 
 FAMILY = Family(
     name="pope",
+    key=("category", "question_id"),  # each category counts for itself
     columns=("question", "answer", "image", "category"),
     hub=Hub(
-        repos=("lmms-lab/POPE", "lmms-lab-encoder/POPE"),
+        repos={"lmms-lab/POPE": None, "lmms-lab-encoder/POPE": None},
         files={"test": "data/test-*.parquet"} | {name: f"Full/{name}-*.parquet" for name in CATEGORIES},
         rows={"test": (9000,)} | {name: (3000,) for name in CATEGORIES},
+        parts=("category", dict.fromkeys(CATEGORIES, 3000)),
     ),
     example=example,
     twin=twin,

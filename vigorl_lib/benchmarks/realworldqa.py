@@ -94,7 +94,7 @@ FAMILY = Family(
     name="realworldqa",
     columns=("question", "answer", "image"),
     hub=Hub(
-        repos=("lmms-lab/RealWorldQA", "lmms-lab-encoder/RealWorldQA"),
+        repos={"lmms-lab/RealWorldQA": None, "lmms-lab-encoder/RealWorldQA": None},
         files={"test": "data/test-*.parquet"},
         rows={"test": (765,)},
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 from collections import Counter
@@ -30,6 +31,7 @@ from vigorl_lib.benchmarks import (
 from vigorl_lib.benchmarks.family import Family, Grade, Protocol, Reply
 from vigorl_lib.benchmarks.graders import scores_by_kind
 from vigorl_lib.grounding import Frame
+from vigorl_lib.images import open_image
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example
 from vigorl_lib.stats import share
@@ -63,28 +65,31 @@ def load(
     split: str = "test",
     limit: int | None = None,
     seed: int = 0,
-    revision: str = "main",
+    revision: str | None = None,
     circular: bool = False,
     left_out: list[str] | None = None,
     **knobs: Any,
 ) -> list[Example]:
-    """The examples of one split; images stay encoded, and are opened one at a time by whoever needs them.
+    """The examples of one split; images stay in their files, and are opened one at a time by whoever needs them.
 
     `name` is one of `names()`, "released" (`benchmarks/released.py`), or the path of a file in the schema of
     `benchmarks/own.py`, which gives all of its rows ("own" with that path as `source`: those of one split). `source` is
     "twin" (procedural, needs `limit`; about 15 ms an item), "nano" (a twin in the words of the nano base, where the
     twin itself goes beyond them), "hub", or the path of a file or of a folder laid out like the
     hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets the twin's scenes and the order of the
-    options. `revision` is the hub's commit: pin it where figures are to be compared.
+    options. `revision` is the hub's commit; where none is known and none is given, a warning names the present one: pin
+    that where figures are to be compared.
 
     `circular` asks each question in every rotation of its options (SAT), a group of examples in place of one.
 
-    `knobs` make a twin easier or harder: of SAT-2 and V*Bench `hops` (numbers of moves), `radii` (of the things, in
-    original pixels) and `distractors` (more things), of the three ScreenSpots `windows` and `resolution`.
+    `knobs` make a twin easier or harder: `resolution` (times as many pixels along each side), of SAT-2 and V*Bench
+    `hops` (numbers of moves), `radii` (of the things, in pixels at resolution 1) and `distractors` (more things), of
+    the three ScreenSpots `windows` and `line` (height of a line in pixels, from which all sizes of controls follow).
+    The other twins have none.
 
     Raises ValueError naming file and row on whatever is not as expected, FileNotFoundError on a missing file
-    or download. With a list as `left_out`, rows that can not be asked are left out instead, and the list says which and
-    why: count them beside every figure.
+    or download. With a list as `left_out`, every image is opened once, rows that can not be asked are left out instead,
+    and the list says which and why: count them beside every figure.
     """
     if isinstance(name, Path) or (name not in FAMILIES | UNDRAWN and Path(name).exists()):
         name, source, split = OWN.name, Path(name), own.ALL
@@ -101,13 +106,22 @@ def load(
     counts = family.hub.rows.get(split, ()) if source == "hub" else ()
     rows = sources.rows_of(family, folder, split, limit=limit, seed=seed, counts=counts)
     found: list[Example] = []
+    seen: dict[tuple[Any, ...], int] = {}
+    opened: set[Any] = set()  # several rows may share an image
     for path, number, row in rows:
         try:
-            found += _examples(family, row, f"{name}-{split}-{number}", seed, f"{path}, row {number}", circular)
-        except ValueError as error:
+            with _at(f"{path}, row {number}"):
+                _once(row, family.key, seen, number)
+                examples = _examples(family, row, f"{name}-{split}-{number}", seed, circular)
+                for image in () if left_out is None else set(examples[0].images) - opened:
+                    open_image(image)
+                    opened.add(image)
+        except (ValueError, FileNotFoundError) as error:
             if left_out is None:
                 raise
             left_out.append(str(error))
+        else:
+            found += examples
     return found
 
 
@@ -121,7 +135,8 @@ def prompt(example: Example, variant: Mode = "grounded") -> list[dict[str, Any]]
 
 def from_row(name: str, row: Mapping[str, Any], *, id: str = "row", seed: int = 0) -> Example:
     """One raw row of the hub's schema as a record. Raises ValueError saying what differs."""
-    (example,) = _examples(_family(name), row, id, seed, f"{name}, {id}", circular=False)
+    with _at(f"{name}, {id}"):
+        (example,) = _examples(_family(name), row, id, seed, circular=False)
     return example
 
 
@@ -207,7 +222,7 @@ def chance(example: Example) -> float:
 
 
 def in_frame(example: Example, frame: Frame) -> Example:
-    """The example with its place, if it asks for one, in pixels of `frame` instead of `original` pixels."""
+    """The example with its place, if it asks for one, and its size in pixels of `frame` instead of `original` ones."""
     if not example.box and not example.polygon:
         return example
     width, height = example.size
@@ -219,7 +234,7 @@ def in_frame(example: Example, frame: Frame) -> Example:
         side * length / whole
         for side, length, whole in zip(example.box, (frame.width, frame.height) * 2, (width, height) * 2, strict=True)
     )
-    return dataclasses.replace(example, polygon=polygon, box=box)
+    return dataclasses.replace(example, polygon=polygon, box=box, size=(frame.width, frame.height))
 
 
 def _twins(
@@ -246,16 +261,33 @@ def _twins(
         rng = random.Random(sources.digest(f"{family.name}/{split}/{seed}/{number // family.block}"))
         row, truth = make(rng, number, **knobs)
         id = f"{family.name}-{source}-{split}-s{seed}-{number}{turned}"
-        for example in _examples(family, row, id, seed, id, circular):
+        with _at(id):
+            examples = _examples(family, row, id, seed, circular)
+        for example in examples:
             yield dataclasses.replace(example, truth=truth)
 
 
-def _examples(family: Family, row: Mapping[str, Any], id: str, seed: int, where: str, circular: bool) -> list[Example]:
+def _examples(family: Family, row: Mapping[str, Any], id: str, seed: int, circular: bool) -> list[Example]:
+    row = sources.checked(row, family.columns)
+    return family.circular(row, id) if circular else [family.example(row, id, seed)]
+
+
+def _once(row: Mapping[str, Any], key: Sequence[str], seen: dict[tuple[Any, ...], int], number: int) -> None:
+    """Raises ValueError where a row before had the same key; adds it to those that were `seen`."""
+    values = tuple(sources.checked(row, key)[column] for column in key)
+    if key and seen.setdefault(values, number) != number:
+        name, value = (" and ".join(map(form, part)) for form, part in ((str, key), (repr, values)))
+        raise ValueError(f"the {name} {value} is also that of row {seen[values]}")
+
+
+@contextlib.contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Says where the row is that something is wrong with."""
     try:
-        row = sources.checked(row, family.columns)
-        return family.circular(row, id) if circular else [family.example(row, id, seed)]
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}; leave the row out, or correct it") from error
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"{where}: {error}; leave the row out, or correct it") from error
 
 
 def _family(name: str) -> Family:

@@ -180,7 +180,7 @@ def _beside(path: Path, cell: Any) -> Any:
 FAMILY = Family(
     name="released",
     columns=(),
-    hub=Hub(repos=("gsarch/vigorl_datasets",), files={}, rows={}),
+    hub=Hub(repos={"gsarch/vigorl_datasets": None}, files={}, rows={}),
     example=example,
     graders={"vigorl": own.released, "clean": own.clean},
     read=read,

@@ -6,9 +6,10 @@ Apache-2.0. The paper reports the first two splits alone, and its 7B rows seem t
 and the pooled 228.
 
 `official` is `evaluation.py`: yes or no is what the reply starts with ("nope" is no, "Answer: yes" is neither); a point
-is the first `(x, y)`, else the first `[x, y]`, as shares of the image's sides, and is tried against the polygon by ray
-casting with half-open edges (as it is since 2025-12-17; before, and in VLMEvalKit still, any vertical edge toggled).
-lmms-eval asks otherwise and finds "no" in "know". `vigorl` judges yes and no by substring, "no" in "cannot" too.
+is the first `(x, y)`, else the first `[x, y]`, else the first list as a Python literal ("[.5, .3]", "[(.5, .3), …]"),
+as shares of the image's sides, and is tried against the polygon by ray casting with half-open edges (as it is since
+2025-12-17; before, and in VLMEvalKit still, any vertical edge toggled). lmms-eval asks otherwise and finds "no" in
+"know". `vigorl` judges yes and no by substring, "no" in "cannot" too; of places the released code has no judge.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from vigorl_lib.benchmarks.graders import (
     answer_span,
     clean_choice,
     clean_point,
+    literal,
     released_choice,
     scores_by_kind,
     verdict,
@@ -97,9 +99,31 @@ def official(reply: Reply, example: Example) -> Grade:
         said = next((option for option in OPTIONS if text.lower().startswith(option)), None)
         return verdict(said == example.answer, said) if said else Grade(0.0, text, "not_an_option")
     match = _ROUND.search(text) or _SQUARE.search(text)
-    if not match:
+    point = (float(match[1]), float(match[2])) if match else _listed(text)
+    if point is None:
         return Grade(0.0, text, "not_a_point")
-    return verdict(inside(polygon(example.answer), float(match[1]), float(match[2])), match[0])
+    return verdict(inside(polygon(example.answer), *point), match[0] if match else str(point))
+
+
+def _listed(text: str) -> tuple[float, float] | None:
+    """The point that the first list in a text is, or begins with, as a Python literal that ends at the first "]"."""
+    _, _, rest = text.partition("[")
+    content, closed, _ = rest.partition("]")
+    found = literal(f"[{content.strip().removesuffix(',')}]") if closed else None
+    if found and not all(isinstance(side, (int, float)) for side in found):
+        found = found[0] if isinstance(found[0], (tuple, list)) else None
+    try:
+        x, y = (float(side) for side in found or ())
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return x, y
+
+
+def released(reply: Reply, example: Example) -> Grade:
+    """The released judge of yes and no. Raises ValueError on a place: there is none for it."""
+    if example.polygon:
+        raise ValueError(f"example {example.id!r}: the released code has no judge for polygons; grade by 'clean'")
+    return released_choice(reply, example)
 
 
 def clean(reply: Reply, example: Example) -> Grade:
@@ -125,12 +149,12 @@ FAMILY = Family(
     name="robospatial",
     columns=("category", "question", "answer", "img"),
     hub=Hub(
-        repos=("chanhee-luke/RoboSpatial-Home",),
+        repos={"chanhee-luke/RoboSpatial-Home": None},
         files={split: f"data/{split}-*.parquet" for split in SPLITS},
         rows={split: (count,) for split, count in SPLITS.items()},
     ),
     example=example,
     twin=twin,
-    graders={"official": official, "vigorl": released_choice, "clean": clean},
+    graders={"official": official, "vigorl": released, "clean": clean},
     figures=figures,
 )

@@ -1,4 +1,4 @@
-"""SAT-2 (`array/SAT`): spatial aptitude, motion and perspective, one or two images, options of text.
+"""SAT-2 (`array/SAT`, `array/SAT-v2`): spatial aptitude, motion and perspective, one or two images, options of text.
 
 Splits on the hub: `train` 175k, `static` 127k, `val` 4k (the paper's; its file has 4,001 rows), `test` 150
 real images. Columns: `image_bytes` (list of encoded images), `question`, `answers` (list of option
@@ -69,10 +69,10 @@ def _ordered(row: Row, id: str, order: Sequence[int]) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0, **knobs: Any) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth; `knobs` of `twins.sat2_item`."""
     item = twins.sat2_item(rng, **knobs)
-    return twins.sat2_row(item), twins.truth(item)
+    return twins.sat2_row(item, resolution), twins.truth(item, resolution)
 
 
 def official(reply: Reply, example: Example) -> Grade:
@@ -99,13 +99,13 @@ FAMILY = Family(
     name="sat2",
     columns=("image_bytes", "question", "answers", "question_type", "correct_answer"),
     hub=Hub(
-        repos=("array/SAT",),
-        files={split: f"SAT_{split}.parquet" for split in ("train", "static", "val", "test")},
+        repos={"array/SAT": None, "array/SAT-v2": None},  # SAT_val.parquet, data/val-00000-of-00001.parquet
+        files={split: f"*[_/]{split}[-.]*parquet" for split in ("train", "static", "val", "test")},
         rows={"val": (4000, 4001), "test": (150,)},
     ),
     example=example,
     twin=twin,
-    knobs=("hops", "radii", "distractors"),
+    knobs=("hops", "radii", "distractors", "resolution"),
     circular=circular,
     figures=figures,
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},

@@ -4,17 +4,21 @@
     screenspot      rootsautomation/ScreenSpot    1,272  shares of the sides, xyxy in the rows (parquet)
     screenspot_v2   OS-Copilot/ScreenSpot-v2      1,272  pixels, x y width height  screenspotv2_image.zip
     screenspot_pro  likaixin/ScreenSpot-Pro       1,581  pixels, xyxy              images/
+                    TIGER-Lab/ScreenSpot-Pro             the same, perhaps as text in the rows
+                    lmms-lab/ScreenSpot-Pro
 
+ScreenSpot-v2 has mirrors too, but nobody says by which convention their boxes are stored: they are not read.
 Each box becomes (left, top, right, bottom) in `original` pixels by the convention of its
 source, never by looking at a row; a box that is inside out or leaves its image by more than a pixel is refused.
 
-`official` takes the numbers of a reply as SeeClick's and ScreenSpot-Pro's scripts do: two are a point, four a box whose
-centre counts, anything else is a wrong format; the point must be in the box, borders included. Their replies are shares
-of the sides (or, with the word "box", thousandths); here a reply is in the frame that `grade` is given. `vigorl` is
-the released `point_in_bbox`: the answer must be two *whole* numbers in brackets or bare, and nothing more.
+`official` takes the numbers of a reply as SeeClick's script does: two are a point, four a box whose centre counts,
+anything else is a wrong format; the point must be in the box, borders included. Its replies are shares of the sides;
+here they are in the frame that `grade` is given. With the letters "box" anywhere in it a reply must hold Qwen-VL's
+`<box>(x1,y1),(x2,y2)</box>` in thousandths of the sides. ScreenSpot-Pro's script leaves reading to each model's class.
+`vigorl` is the released `point_in_bbox`: the answer must be two *whole* numbers in brackets or bare, and nothing more.
 `clean` takes the one point of the answer. The papers' average is the mean of six cells (platform by text or icon),
-later ones give the share of all rows: `figures` has both. lmms-eval asks for a box and reads silence as the point
-(0, 0); VLMEvalKit's text and icon figures weight each cell by the square of its size.
+later ones give the share of all rows: both are among the figures. lmms-eval asks for a box and reads silence as the
+point (0, 0); VLMEvalKit's text and icon figures weight each cell by the square of its size.
 """
 
 from __future__ import annotations
@@ -23,13 +27,13 @@ import functools
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
-from vigorl_lib.benchmarks.graders import answer_span, clean_point, released_answer, verdict
-from vigorl_lib.benchmarks.sources import encoded_image, text_cell
+from vigorl_lib.benchmarks.graders import answer_span, clean_point, literal, released_answer, scores_by_kind, verdict
+from vigorl_lib.benchmarks.sources import encoded_image, read_rows, text_cell
 from vigorl_lib.images import ZipMember, image_size
 from vigorl_lib.nano import gui, twins
 from vigorl_lib.prompts import clean_user_text
@@ -42,11 +46,11 @@ PLATFORMS = {
     **dict.fromkeys(("macos", "windows"), "desktop"),
     **dict.fromkeys(("gitlab", "shop", "forum", "tool"), "web"),
 }
+PRO_COLUMNS = ("image", "bbox", "img_size", "instruction", "application", "group", "ui_type")
 GROUPS = ("CAD", "Creative", "Dev", "OS", "Office", "Scientific")
 TYPES = ("icon", "text")
 _NUMBER = re.compile(r"-?[0-9]{1,9}+(?:\.[0-9]{1,18}+)?")
-_WHOLE = r"\s*+([+-]?(?:0|[1-9][0-9]{0,8}+))\s*+"
-_PAIR = re.compile(rf"(?:(\()|(\[))?{_WHOLE},{_WHOLE}(?:,\s*+)?(?(1)\))(?(2)\])")
+_BOX = re.compile(r"<box>\((\d{1,9}+),(\d{1,9}+)\),\((\d{1,9}+),(\d{1,9}+)\)</box>", re.ASCII)
 
 
 def pixel_box(
@@ -79,7 +83,7 @@ def _example(row: Row, id: str, seed: int, *, name: str, convention: Convention)
     if platform not in (GROUPS if pro else PLATFORMS.values()) or kind not in TYPES:
         raise ValueError(f"unknown place or kind of target: {place!r}, {kind!r}")
     size = image_size(image)
-    if pro and [int(side) for side in row["img_size"]] != list(size):
+    if pro and [int(side) for side in _numbers(row["img_size"])] != list(size):
         raise ValueError(f"'img_size' says {row['img_size']}, but the image has {size[0]} x {size[1]} pixels")
     return Example(
         id=id,
@@ -90,9 +94,14 @@ def _example(row: Row, id: str, seed: int, *, name: str, convention: Convention)
         answer="",
         images=(image,),
         group=text_cell(row, "application") if pro else None,
-        box=pixel_box(row["bbox"], size, convention),
+        box=pixel_box(_numbers(row["bbox"]), size, convention),
         size=size,
     )
+
+
+def _numbers(cell: Any) -> Any:
+    """A list of numbers, which a mirror may store as text."""
+    return (literal(cell) or ()) if isinstance(cell, str) else cell
 
 
 def read_zip(folder: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
@@ -105,7 +114,13 @@ def read_zip(folder: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
 
 
 def read_files(folder: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
-    """The rows of ScreenSpot-Pro's JSON files, one for each application, with the paths of their images."""
+    """The rows of ScreenSpot-Pro's JSON files, one for each application, with the paths of their images.
+
+    Where there are parquet files (a mirror), theirs.
+    """
+    if mirror := [folder] if folder.suffix == ".parquet" else sorted(folder.rglob("*.parquet")):
+        yield from read_rows(mirror, ("id", *PRO_COLUMNS))
+        return
     number = 0
     for path in _json_files(folder, "annotations/*.json"):
         for row in _rows(path):
@@ -134,9 +149,14 @@ def _rows(path: Path) -> list[Row]:
 
 
 def official(reply: Reply, example: Example) -> Grade:
-    """The numbers of a reply as SeeClick's script takes them, in the frame of `example.box`."""
+    """The numbers of a reply as SeeClick's script takes them, in the frame of `example.box` and `example.size`."""
     text = answer_span(reply) or ""
-    numbers = [float(number) for number in _NUMBER.findall(text)]
+    if "box" in text:
+        match = _BOX.search(text)
+        sides = match.groups() if match else ()
+        numbers = [int(side) * example.size[place % 2] / 1000 for place, side in enumerate(sides)]
+    else:
+        numbers = [float(number) for number in _NUMBER.findall(text)]
     if len(numbers) == 4:
         left, top, right, bottom = numbers
         numbers = [(left + right) / 2, (top + bottom) / 2]
@@ -146,10 +166,7 @@ def official(reply: Reply, example: Example) -> Grade:
 
 
 def released(reply: Reply, example: Example) -> Grade:
-    """ViGoRL's evaluation: its way of reading an answer, then its judge `point_in_bbox`.
-
-    One thing is left out: `literal_eval` also reads a set, `{x, y}`, in an order of its own.
-    """
+    """ViGoRL's evaluation: its way of reading an answer, then its judge `point_in_bbox`."""
     answer, why = released_answer(reply)
     if answer is None:
         return Grade(0.0, None, why)
@@ -158,9 +175,13 @@ def released(reply: Reply, example: Example) -> Grade:
 
 
 def released_hit(answer: str, box: Sequence[float]) -> bool | None:
-    """The released judge `point_in_bbox` on an answer's text: in the box, borders included? None if it is no point."""
-    match = _PAIR.fullmatch(answer)
-    return _inside((float(match[3]), float(match[4])), box) if match else None
+    """The released judge `point_in_bbox` on an answer's text: in the box, borders included? None if it is no point.
+
+    A point is any Python literal that two whole numbers can be taken from: lists and sets too, and True is 1.
+    """
+    found = literal(answer) if "," in answer else None  # the parser is slow to refuse prose
+    point = tuple(found) if isinstance(found, Iterable) else ()
+    return _inside(point, box) if [isinstance(side, int) for side in point] == [True, True] else None
 
 
 def clean(reply: Reply, example: Example) -> Grade:
@@ -180,16 +201,31 @@ def _inside(point: Sequence[float], box: Sequence[float]) -> bool:
 
 
 def figures(grades: Sequence[Grade]) -> dict[str, Any]:
-    """Shares by place and by type, and the mean over the cells that there are (six in ScreenSpot and its v2)."""
-    cells: dict[str, list[float]] = {}
-    parts: dict[str, list[float]] = {}
+    """ScreenSpot-Pro's figures of all rows, of each of its groups (else platform) and applications; SeeClick's mean.
+
+    A figure is the `accuracy`, that of `text` and of `icon`, and how many replies had a `wrong_format`.
+    `mean_of_cells` is over platform and type of target: with all rows of ScreenSpot, over six cells.
+    """
+    groups: dict[str, list[Grade]] = {}
+    applications: dict[str, list[Grade]] = {}
     for grade in grades:
-        cells.setdefault(grade.kind, []).append(grade.score)
-        for part in grade.kind.split("/"):
-            parts.setdefault(part, []).append(grade.score)
+        groups.setdefault(grade.kind.split("/")[0], []).append(grade)
+        if grade.group:
+            applications.setdefault(grade.group, []).append(grade)
     return {
-        "parts": {part: share(scores) for part, scores in sorted(parts.items())},
-        "mean_of_cells": mean_of_shares([cells[cell] for cell in sorted(cells)]),
+        "all": _figure(grades),
+        "groups": {name: _figure(part) for name, part in sorted(groups.items())},
+        "applications": {name: _figure(part) for name, part in sorted(applications.items())},
+        "mean_of_cells": mean_of_shares(list(scores_by_kind(grades).values())),
+    }
+
+
+def _figure(grades: Sequence[Grade]) -> dict[str, Any]:
+    types = {name: [grade.score for grade in grades if grade.kind.endswith(f"/{name}")] for name in TYPES}
+    return {
+        "accuracy": share(grade.score for grade in grades),
+        **{name: share(scores) for name, scores in types.items() if scores},
+        "wrong_format": sum(grade.why not in ("right", "wrong") for grade in grades),
     }
 
 
@@ -208,7 +244,7 @@ def _family(name: str, convention: Convention, hub: Hub, columns: tuple[str, ...
         example=functools.partial(_example, name=name, convention=convention),
         graders={"official": official, "vigorl": released, "clean": clean},
         figures=figures,
-        knobs=("windows", "resolution"),
+        knobs=("windows", "line", "resolution"),
         **more,
     )
 
@@ -217,7 +253,7 @@ FAMILIES = (
     _family(
         "screenspot",
         "shares",
-        Hub(("rootsautomation/ScreenSpot",), {"test": "data/test-*.parquet"}, {"test": (1272,)}),
+        Hub({"rootsautomation/ScreenSpot": None}, {"test": "data/test-*.parquet"}, {"test": (1272,)}),
         ("image", "bbox", "instruction", "data_type", "data_source"),
         twin=lambda rng, number, **knobs: gui.screenspot(rng, convention="shares", **knobs),
         nano=functools.partial(_nano, kind="route", row=twins.screenspot_row),
@@ -225,16 +261,22 @@ FAMILIES = (
     _family(
         "screenspot_v2",
         "xywh",
-        Hub(("OS-Copilot/ScreenSpot-v2",), {"test": "screenspot*"}, {"test": (1272,)}),
+        Hub({"OS-Copilot/ScreenSpot-v2": None}, {"test": "screenspot*"}, {"test": (1272,)}),
         ("image", "bbox", "instruction", "data_type", "data_source"),
         read=read_zip,
         twin=lambda rng, number, **knobs: gui.screenspot(rng, convention="xywh", **knobs),
+        nano=functools.partial(_nano, kind="route", row=twins.screenspot_v2_row),
     ),
     _family(
         "screenspot_pro",
         "xyxy",
-        Hub(("likaixin/ScreenSpot-Pro",), {"test": "*/*"}, {"test": (1581,)}),
-        ("image", "bbox", "img_size", "instruction", "application", "group", "ui_type"),
+        Hub(
+            dict.fromkeys(("likaixin/ScreenSpot-Pro", "TIGER-Lab/ScreenSpot-Pro", "lmms-lab/ScreenSpot-Pro")),
+            {"test": "*/*"},
+            {"test": (1581,)},
+        ),
+        PRO_COLUMNS,
+        key=("id",),
         read=read_files,
         twin=lambda rng, number, **knobs: gui.screenspot_pro(rng, **knobs),
         nano=functools.partial(_nano, kind="pattern", row=twins.screenspot_pro_row),

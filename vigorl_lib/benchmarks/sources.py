@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import hashlib
 import json
+import warnings
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,7 @@ import pyarrow
 import pyarrow.parquet
 
 from vigorl_lib.benchmarks.family import Family, Hub, Image, Row
-from vigorl_lib.images import ZipMember
-
-_BATCH = 64  # rows decoded at a time
+from vigorl_lib.images import ParquetCell, open_parquet
 
 
 def digest(text: str) -> int:
@@ -23,28 +24,33 @@ def digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def download(hub: Hub, split: str, revision: str) -> Path:
+def download(hub: Hub, split: str, revision: str | None = None) -> Path:
     """The folder of the hub's snapshot that holds the split, from the local cache where it is there.
 
-    Tries the dataset ids in order. Raises FileNotFoundError where none can be had.
+    Tries the dataset ids in order, each at `revision`, else at the commit that is pinned for it, else as it is now:
+    then a warning says which commit that is. Raises FileNotFoundError where none can be had, ValueError on archives.
     """
     from huggingface_hub import snapshot_download  # reads HF_HUB_OFFLINE when it is imported
 
-    failures = []
-    for repo in hub.repos:
+    if not hub.files:
+        where = f" of {', '.join(hub.repos)}, unpacked," if hub.repos else ""
+        raise ValueError(f"the hub has no such rows one by one; give the path of a file{where} as the source")
+    patterns, failures = [_pattern(hub, split), *(hub.images or ())[:1]], []
+    for repo, commit in hub.repos.items():
+        wanted = revision or commit
         try:
-            folder = snapshot_download(
-                repo,
-                repo_type="dataset",
-                revision=revision,
-                allow_patterns=[_pattern(hub, split), *(hub.images or ())[:1]],
-            )
-            return Path(folder)
+            folder = Path(snapshot_download(repo, repo_type="dataset", revision=wanted, allow_patterns=patterns))
         except OSError as error:  # the base of all that huggingface_hub raises here
             failures.append(f"{repo}: {error}")
+            continue
+        if wanted is None:
+            warnings.warn(
+                f"{repo} is read as it is now, and may change; pin it with revision={folder.name!r}", stacklevel=3
+            )
+        return folder
     raise FileNotFoundError(
-        f"split {split!r} is not to be had at revision {revision!r}; set HF_HUB_OFFLINE=0 to download it, or "
-        "give the path of its files as the source\n" + "\n".join(failures)
+        f"split {split!r} is not to be had{f' at revision {revision!r}' if revision else ''}; set HF_HUB_OFFLINE=0 to "
+        "download it, or give the path of its files as the source\n" + "\n".join(failures)
     )
 
 
@@ -55,7 +61,8 @@ def rows_of(
 
     With a `limit`, that many rows drawn by `seed`, in stored order: stored rows may be sorted, so the first ones are
     no sample. A larger limit adds rows to those of a smaller one. `counts` are the numbers of rows that are right, if
-    any is known. Images that are stored as paths come with their folder.
+    any is known; with them, those of its parts and images are tried too. Images that are stored as paths come with
+    their folder.
 
     Raises FileNotFoundError, or ValueError on a damaged file, missing columns or a wrong number of rows.
     """
@@ -76,25 +83,31 @@ def _parquet_rows(
     """The rows of parquet files, joined with their images where those lie in files of their own."""
     hub, pictures = family.hub, {}
     files = parquet_files(source, hub, split)
+    if counts and hub.parts:
+        _expect_parts(files, *hub.parts)
     if hub.images:
-        pattern, key = hub.images
+        pattern, key, there = hub.images
         places = parquet_files(source if source.is_dir() else source.parent.parent, hub, split, pattern)
-        pictures = {row["id"]: row["image"] for _, _, row in read_rows(places, ("id", "image"), limit=None, seed=seed)}
-    for path, number, row in read_rows(files, family.columns, limit=limit, seed=seed, counts=counts):
+        found = read_rows(places, ("id", "image"), counts=[there] if counts else ())
+        pictures = {row["id"]: row["image"] for _, _, row in found}
+    columns = tuple(dict.fromkeys((*family.columns, *family.key)))
+    for path, number, row in read_rows(files, columns, limit=limit, seed=seed, counts=counts):
         if hub.images:
             if row[key] not in pictures:
                 raise ValueError(f"{path}, row {number}: no image {row[key]!r} in {pattern}; download it again")
             row["image"] = pictures[row[key]]
-        yield path, number, {name: _beside(path, value) for name, value in row.items()}
+        yield path, number, row
 
 
-def _beside(path: Path, value: Any) -> Any:
-    """A cell; the path of an image that is stored as one is taken from the file's folder."""
+def _located(value: Any, cell: ParquetCell) -> Any:
+    """A cell's value; instead of an encoded image where that lies, and an image's path with the file's folder."""
     if isinstance(value, list):
-        return [_beside(path, part) for part in value]
-    if isinstance(value, dict) and set(value) == {"bytes", "path"} and not value["bytes"] and value["path"]:
-        return {**value, "path": str(path.parent / value["path"])}
-    return value
+        return [_located(part, dataclasses.replace(cell, place=place)) for place, part in enumerate(value)]
+    if isinstance(value, dict) and set(value) == {"bytes", "path"}:
+        if not value["bytes"] and value["path"]:
+            return {**value, "path": str(Path(cell.path).parent / value["path"])}
+        value = value["bytes"]
+    return cell if isinstance(value, bytes) and value else value
 
 
 def parquet_files(source: Path, hub: Hub, split: str, pattern: str | None = None) -> list[Path]:
@@ -115,19 +128,27 @@ def parquet_files(source: Path, hub: Hub, split: str, pattern: str | None = None
 
 
 def read_rows(
-    files: Sequence[Path], columns: Sequence[str], *, limit: int | None, seed: int, counts: Sequence[int] = ()
+    files: Sequence[Path],
+    columns: Sequence[str],
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    counts: Sequence[int] = (),
 ) -> Iterator[tuple[Path, int, dict[str, Any]]]:
-    """The rows of parquet files; see `rows_of`."""
+    """The rows of parquet files, one in memory at a time, with where their images lie; see `rows_of`."""
     tables = [_open(path, columns) for path in files]
     total = sum(table.metadata.num_rows for table in tables)
     _expect(total, counts, files[0])
     wanted, number = _chosen(total, limit, seed), 0
     for path, table in zip(files, tables, strict=True):
-        for batch in table.iter_batches(batch_size=_BATCH, columns=list(columns)):
-            chosen = [place for place in range(len(batch)) if number + place in wanted]
-            for place, row in zip(chosen, batch.take(pyarrow.array(chosen, "int64")).to_pylist(), strict=True):
-                yield path, number + place, row
-            number += len(batch)
+        for group in range(table.num_row_groups):
+            batches = table.iter_batches(1, row_groups=[group], columns=list(columns), use_threads=False)
+            for place, batch in enumerate(batches):
+                if number in wanted:
+                    (row,) = batch.to_pylist()
+                    cells = {name: ParquetCell(str(path), group, place, name) for name in row}
+                    yield path, number, {name: _located(value, cells[name]) for name, value in row.items()}
+                number += 1
 
 
 def _chosen(total: int, limit: int | None, seed: int) -> Container[int]:
@@ -141,6 +162,20 @@ def _expect(total: int, counts: Sequence[int], where: Path) -> None:
         raise ValueError(
             f"{where}: {total} rows, expected {' or '.join(map(str, counts))}; the data set has changed or the "
             "download is not whole: pin a revision, or download it again"
+        )
+
+
+def _expect_parts(files: Sequence[Path], column: str, wanted: Mapping[str, int]) -> None:
+    """Raises ValueError where a value that the column has is in other than the wanted number of rows."""
+    found: Counter[str] = Counter()
+    for path in files:
+        found.update(_open(path, [column]).read([column]).column(0).to_pylist())
+    other = {value: count for value, count in found.items() if count != wanted.get(value)}
+    if other:
+        right = {value: wanted.get(value, 0) for value in other}
+        raise ValueError(
+            f"{files[0]}: rows by {column!r} {other}, expected {right}; the data set has changed or the download is "
+            "not whole: pin a revision, or download it again"
         )
 
 
@@ -165,10 +200,10 @@ def json_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def encoded_image(value: Any) -> Image:
-    """An image cell as an encoded file's bytes or where it lies: raw bytes, a path, or `{bytes, path}`."""
+    """An image cell as an encoded file's bytes or where they lie: those, a path, or `{bytes, path}`."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
-    if isinstance(value, (bytes, str, ZipMember)) and value:
+    if isinstance(value, Image) and value:
         return value
     raise ValueError(
         f"an image cell holds {type(value).__name__}, not encoded bytes or a path; store the encoded file "
@@ -202,13 +237,13 @@ def checked(row: Row, columns: Sequence[str]) -> Row:
 
 def _pattern(hub: Hub, split: str) -> str:
     if split not in hub.files:
-        raise ValueError(f"unknown split {split!r} of {hub.repos[0]}; known: {', '.join(hub.files)}")
+        raise ValueError(f"unknown split {split!r} of {next(iter(hub.repos))}; known: {', '.join(hub.files)}")
     return hub.files[split]
 
 
 def _open(path: Path, columns: Sequence[str]) -> pyarrow.parquet.ParquetFile:
     try:
-        table = pyarrow.parquet.ParquetFile(path)
+        table = open_parquet(path)
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path}: not a whole parquet file ({error}); download it again") from error
     try:

@@ -3,7 +3,8 @@
 The paper's live runs were never released, and live runs are not this file's business. Offline, a row is one step of an
 ICAL trajectory (`gsarch/vigorl_datasets`, `web_action.tar`, 92 trajectories): a screenshot with numbered elements, the
 objective, the actions before, and the action taken. Rows are JSON lines `{id, image, conversations}` in LLaVA's form:
-the first message asks, the second is the action. Unpack the archive and give the .jsonl file as the source.
+the first message asks, the second is the action. Unpack the archive and give the .jsonl file as the source: the hub
+has nothing smaller, so "hub" is none.
 
 There is no official offline figure. `vigorl` is the released `_web_action`: it looks for verbs anywhere, in the order
 go_back, stop, scroll, click, type: a scroll's direction, what is typed and the answer of a stop count for nothing, an
@@ -166,7 +167,7 @@ def released_credit(answer: str, gold: str) -> float:
 FAMILY = Family(
     name="visualwebarena",
     columns=("id", "image", "conversations"),
-    hub=Hub(repos=("gsarch/vigorl_datasets",), files={"train": "web_action.tar"}, rows={}),
+    hub=Hub(repos={"gsarch/vigorl_datasets": None}, files={}, rows={}),
     example=example,
     twin=twin,
     nano=nano,

@@ -66,10 +66,10 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0, **knobs: Any) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth; `knobs` of `twins.vstar_item`."""
     item = twins.vstar_item(rng, **knobs)
-    return twins.vstar_row(item, question_id=number), twins.truth(item)
+    return twins.vstar_row(item, question_id=number, resolution=resolution), twins.truth(item, resolution)
 
 
 def official(losses: Reply, example: Example) -> Grade:
@@ -88,13 +88,14 @@ FAMILY = Family(
     name="vstar",
     columns=("image", "text", "category", "label", "question_id"),
     hub=Hub(
-        repos=("lmms-lab/vstar-bench", "lmms-lab-encoder/vstar-bench"),
+        repos={"lmms-lab/vstar-bench": None, "lmms-lab-encoder/vstar-bench": None},
         files={"test": "*test-*.parquet"},
         rows={"test": (191,)},
+        parts=("category", {"direct_attributes": 115, "relative_position": 76}),
     ),
     example=example,
     twin=twin,
-    knobs=("hops", "radii", "distractors"),
+    knobs=("hops", "radii", "distractors", "resolution"),
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},
     losses=("official",),
 )

@@ -1,8 +1,9 @@
 """We-Math (`We-Math/We-Math`): problems beside the two or three steps that they consist of.
 
 Split `testmini`, 1,740 rows: `ID`, `key` (2steps_1, 2steps_2, 2steps_multi; 3steps_1 … 3steps_3, 3steps_multi),
-`question`, `option` (one text, "A. …; B. …"), `answer` (a letter), `image_path`, `knowledge concept`. 525 problems: 360
-of two steps, 165 of three. Licence: CC BY-NC 4.0, load it from the hub. Not in the paper.
+`question`, `question number`, `option` (one text, "A. …; B. …"), `answer` (a letter), `image_path`, and
+`knowledge concept`. 525 problems: 360 of two steps, 165 of three. An example's group is `ID`, a slash and the concept.
+Licence: CC BY-NC 4.0, load it from the hub. Not in the paper.
 
 `official` takes what follows the last "Answer" of the reply, without ">", "<", ":" and ".", and of that the first
 character, if it is one of A to H: "(B)" and "The answer is B" give none, "Area" gives A. `figures` has the four
@@ -59,7 +60,7 @@ def example(row: Row, id: str, seed: int) -> Example:
         options=options,
         answer=options[letters.index(answer)],
         images=(encoded_image(row["image_path"]),),
-        group=str(row["ID"]),
+        group=f"{row['ID']}/{row['knowledge concept'] or ''}",
     )
 
 
@@ -67,7 +68,7 @@ def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth."""
     block, row = divmod(number, problems.WEMATH_ROWS)
     question = problems.wemath(rng, row)
-    return problems.wemath_row(question, 2 * block + (row >= 3)), question.truth
+    return problems.wemath_row(question, 2 * block + (row >= 3), number), question.truth
 
 
 def official(reply: Reply, example: Example) -> Grade:
@@ -105,11 +106,20 @@ def figures(grades: Sequence[Grade]) -> dict[str, Any]:
     """The four dimensions, strict and loose, over the problems whose rows are all there; S1, S2 and S3.
 
     The official script divides by 525 whatever there is. `problems` says over how many this is, `incomplete` how many
-    were left out because rows of theirs are missing.
+    were left out because rows of theirs are missing. `concepts` are the steps' shares for each knowledge concept; the
+    official means over the concepts of a branch need its tree of them, which is not in the rows.
+
+    Raises ValueError where a problem has two rows of one key.
     """
     problems: dict[str, dict[str, bool]] = defaultdict(dict)
+    concepts: dict[str, list[float]] = defaultdict(list)
     for grade in grades:
-        problems[grade.group][grade.kind] = grade.score == 1
+        problem, _, concept = grade.group.partition("/")
+        if grade.kind in problems[problem]:
+            raise ValueError(f"problem {problem} has two rows {grade.kind!r}; grade each of its rows once")
+        problems[problem][grade.kind] = grade.score == 1
+        if concept and not grade.kind.endswith("multi"):
+            concepts[concept].append(grade.score)
     counts, incomplete = [0] * 6, 0
     for rows in problems.values():
         steps = next(iter(rows))[0]
@@ -128,16 +138,18 @@ def figures(grades: Sequence[Grade]) -> dict[str, Any]:
     for level, keys in levels.items():
         scores = [grade.score for grade in grades if grade.kind in keys]
         found |= {level: share(scores)} if scores else {}
-    return found
+    return found | {"concepts": {concept: share(scores) for concept, scores in sorted(concepts.items())}}
 
 
 FAMILY = Family(
     name="wemath",
-    columns=("ID", "key", "question", "option", "answer", "image_path"),
+    key=("ID", "key"),
+    columns=("ID", "key", "question number", "knowledge concept", "question", "option", "answer", "image_path"),
     hub=Hub(
-        repos=("We-Math/We-Math",),
+        repos={"We-Math/We-Math": None},
         files={"testmini": "data/testmini-*.parquet"},
         rows={"testmini": (1740,)},
+        parts=("key", {key: 360 if key.startswith("2") else 165 for key in KEYS}),
     ),
     example=example,
     twin=twin,

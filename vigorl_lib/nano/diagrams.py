@@ -17,6 +17,7 @@ from vigorl_lib.nano.drawing import INK, Box, Pen, Place, Question, arrow, borde
 from vigorl_lib.nano.world import COLOURS, NAMES
 
 AI2D = ("web", "cycle", "parts")
+NANO = ("web", "cycle")
 WORDS = (
     "balu dorin esk fenna gorp hilda ivo jask kelto lumo mirra nubb orlo pask quill rando sorex tavek ulmo vesk wompa "
     "xeno yarrow zilk"
@@ -26,16 +27,17 @@ PAGE = (800, 600)
 PAPERS = ("#ffffff", "#fbf8ef", "#eef4f8")
 FILLS = ("#dcebd5", "#f6e3c5", "#d9e6f5", "#efdcec")
 TEXT = 24  # pixels, the height of a name
+THING = 42  # pixels, half the side of a thing that stands for itself
 
 
-def _names(rng: random.Random, count: int, *, masked: bool) -> list[str]:
-    """So many different names, or, where labels are masked, the first letters in any order."""
-    return rng.sample(LETTERS[:count] if masked else WORDS, count)
+def _names(rng: random.Random, count: int, pool: Sequence[str]) -> list[str]:
+    """So many different names; of `LETTERS`, where labels are masked, the first ones in any order."""
+    return rng.sample(pool[:count] if pool is LETTERS else pool, count)
 
 
 def _node(at: Place, name: str) -> Box:
-    half = max(font(TEXT).getlength(name) / 2 + 14, 26)
-    return at[0] - half, at[1] - 22, at[0] + half, at[1] + 22
+    half, high = (THING, THING) if name in NAMES else (max(font(TEXT).getlength(name) / 2 + 14, 26), 22)
+    return at[0] - half, at[1] - high, at[0] + half, at[1] + high
 
 
 def _middle(box: Box) -> Place:
@@ -51,6 +53,10 @@ def _page(paper: str, title: str) -> tuple[Image.Image, Pen]:
 
 def _draw_nodes(pen: Pen, boxes: Sequence[Box], names: Sequence[str], fill: str) -> None:
     for box, name in zip(boxes, names, strict=True):
+        if name in NAMES:
+            colour, form = name.split()
+            shape(pen, form, _middle(box), THING - 2, COLOURS[colour])
+            continue
         pen.rounded_rectangle(box, 10, fill, INK, 2)
         label(pen, _middle(box), name, size=TEXT, halo=fill)
 
@@ -71,10 +77,10 @@ def _asked(rng: random.Random, names: Sequence[str], right: int, wrong: Sequence
     return tuple(rng.sample(chosen, 4)), names[right]
 
 
-def food_web(rng: random.Random, *, masked: bool) -> Question:
+def food_web(rng: random.Random, pool: Sequence[str]) -> Question:
     """Who eats whom? Three rows of creatures; an arrow goes from the eaten to the eater in the row above."""
     rows = [rng.randint(2, 3), rng.randint(2, 3), rng.randint(2, 3)]  # from the bottom
-    names, boxes = _names(rng, sum(rows), masked=masked), []
+    names, boxes = _names(rng, sum(rows), pool), []
     for row, count in enumerate(rows):
         width = PAGE[0] / count
         for column in range(count):
@@ -104,10 +110,10 @@ def food_web(rng: random.Random, *, masked: bool) -> Question:
     return Question("web", text, options, answer, draw, _truth(boxes, names, arrows=arrows, asked=asked))
 
 
-def cycle(rng: random.Random, *, masked: bool) -> Question:
+def cycle(rng: random.Random, pool: Sequence[str]) -> Question:
     """What comes next, or what came before? Five to seven stages on a ring, either way round."""
     count = rng.randint(5, 7)
-    names = _names(rng, count, masked=masked)
+    names = _names(rng, count, pool)
     start, radius = rng.uniform(0, 360), rng.uniform(190, 225)
     ring = [turned((400 + radius, 320), (400, 320), start + 360 * k / count) for k in range(count)]
     boxes = [_node((400 + 1.25 * (x - 400), y), name) for (x, y), name in zip(ring, names, strict=True)]
@@ -129,9 +135,9 @@ def cycle(rng: random.Random, *, masked: bool) -> Question:
     return Question("cycle", text, options, answer, draw, _truth(boxes, names, arrows=arrows, asked=asked))
 
 
-def parts(rng: random.Random, *, masked: bool) -> Question:
+def parts(rng: random.Random, pool: Sequence[str]) -> Question:
     """Which label belongs to a part? Six parts of one body, each with a line to its label at the margin."""
-    names, looks = _names(rng, 6, masked=masked), rng.sample(NAMES, 6)
+    names, looks = _names(rng, 6, pool), rng.sample(NAMES, 6)
     centres = [
         (345 + 110 * (k % 2) + rng.uniform(-12, 12), 160 + 155 * (k // 2) + 45 * (k % 2) + rng.uniform(-18, 18))
         for k in range(6)
@@ -171,7 +177,12 @@ def ai2d(rng: random.Random, kind: str) -> Question:
 
     The options are then letters themselves, in another order than A to D.
     """
-    return MAKERS[kind](rng, masked=rng.random() < 2 / 3)
+    return MAKERS[kind](rng, LETTERS if rng.random() < 2 / 3 else WORDS)
+
+
+def nano(rng: random.Random, kind: str) -> Question:
+    """A food web or a cycle of the things that the nano base can name, drawn as such: there is nothing to read."""
+    return MAKERS[kind](rng, NAMES)
 
 
 def ai2d_row(question: Question) -> dict[str, Any]:

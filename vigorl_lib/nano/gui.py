@@ -50,6 +50,9 @@ APPLICATIONS = {  # of ScreenSpot-Pro, one for each group
 }
 
 
+LINES = (10, 48)  # pixels: what can be read on one side, what fits a phone's screen on the other
+
+
 @dataclasses.dataclass(frozen=True)
 class Control:
     """Something that can be clicked: its box, "text" or "icon", and what a user asks for who means it and no other."""
@@ -372,19 +375,41 @@ def _asked(rng: random.Random, screen: Screen) -> Control:
     return rng.choice([control for control in alone if control.type == wanted])
 
 
-def screenspot(
-    rng: random.Random, *, convention: str, windows: int | None = None, resolution: float = 1.0
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A row of ScreenSpot ("shares") or ScreenSpot-v2 ("xywh") and its ground truth: all boxes.
+def _line(rng: random.Random, low: int, high: int) -> int:
+    if not LINES[0] <= low <= high <= LINES[1]:
+        raise ValueError(f"line is {(low, high)}; a line's height is from {LINES[0]} to {LINES[1]} pixels")
+    return rng.randint(low, high)
 
-    So many `windows` on a desktop instead of one to three; a screen `resolution` times as large along each side, with
-    controls of the same pixels: more of them, each a smaller share.
+
+def _truth(screen: Screen) -> dict[str, Any]:
+    """The box of each control, and what it is asked for by."""
+    return {
+        "boxes": [list(control.box) for control in screen.controls],
+        "instructions": [control.instruction for control in screen.controls],
+    }
+
+
+def screenspot(
+    rng: random.Random,
+    *,
+    convention: str,
+    windows: int | None = None,
+    line: tuple[int, int] | None = None,
+    resolution: float = 1.0,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A row of ScreenSpot ("shares") or ScreenSpot-v2 ("xywh") and its ground truth: all controls.
+
+    So many `windows` on a desktop instead of one to three; a `line` of other height (from, to; pixels), and controls
+    with it; a screen `resolution` times as large along each side, with controls of the same pixels: more of them, each
+    a smaller share.
     """
     source = rng.choice(list(SOURCES))
     width, height = (round(side * resolution) for side in SOURCES[source])
     desktop = source in ("macos", "windows")
-    line = rng.randint(30, 40) if source in ("ios", "android") else rng.randint(22, 30)
-    screen = draw_screen(rng, (width, height), windows=windows or rng.randint(1, 3), line=line, framed=desktop)
+    height_of_line = _line(rng, *(line or ((30, 40) if source in ("ios", "android") else (22, 30))))
+    screen = draw_screen(
+        rng, (width, height), windows=windows or rng.randint(1, 3), line=height_of_line, framed=desktop
+    )
     target = _asked(rng, screen)
     left, top, right, bottom = target.box
     box = {
@@ -398,16 +423,17 @@ def screenspot(
         "data_type": target.type,
         "data_source": source,
     }
-    return row, {"boxes": [list(control.box) for control in screen.controls]}
+    return row, _truth(screen)
 
 
 def screenspot_pro(
-    rng: random.Random, *, windows: int | None = None, resolution: float = 1.0
+    rng: random.Random, *, windows: int | None = None, line: tuple[int, int] = (18, 24), resolution: float = 1.0
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A row of ScreenSpot-Pro and its ground truth: a large screen, many windows, small controls; else `screenspot`."""
     group = rng.choice(list(APPLICATIONS))
     size = round(2560 * resolution), round(1440 * resolution)
-    screen = draw_screen(rng, size, windows=windows or rng.randint(4, 6), line=rng.randint(18, 24), framed=True)
+    windows = windows or rng.randint(4, 6)
+    screen = draw_screen(rng, size, windows=windows, line=_line(rng, *line), framed=True)
     target = _asked(rng, screen)
     row = {
         "image": png(screen.image),
@@ -418,4 +444,4 @@ def screenspot_pro(
         "group": group,
         "ui_type": target.type,
     }
-    return row, {"boxes": [list(control.box) for control in screen.controls]}
+    return row, _truth(screen)

@@ -392,32 +392,32 @@ def tiles(rng: random.Random) -> Problem:
     return Problem({"sides": list(sides), "price": price}, draw, answers)
 
 
-# Maker, and the texts of its steps and of the problem.
-TWO_STEPS: tuple[tuple[Callable[[random.Random], Problem], tuple[str, str, str]], ...] = (
-    (fence, (
+# Maker, what its steps take one to know, and the texts of the steps and of the problem.
+TWO_STEPS: tuple[tuple[Callable[[random.Random], Problem], tuple[str, str], tuple[str, str, str]], ...] = (
+    (fence, ("Perimeter of rectangles", "Unit price"), (
         "The figure shows a garden. How long is its border?",
         "What do 10 metres of the fence cost?",
         "What does a fence around the whole garden cost?",
     )),
-    (cut_out, (
+    (cut_out, ("Area of rectangles", "Area of rectangles"), (
         "What is the area of the rectangle, the missing corner included?",
         "What is the area of the missing corner alone?",
         "What is the area of the colored figure?",
     )),
-    (two_legs, (
+    (two_legs, ("Time from distance and speed", "Time from distance and speed"), (
         "How long does it take from A to B?",
         "How long does it take from B to C?",
         "How long does the whole journey from A to C take?",
     )),
 )  # fmt: skip
-THREE_STEPS: tuple[tuple[Callable[[random.Random], Problem], tuple[str, str, str, str]], ...] = (
-    (three_legs, (
+THREE_STEPS: tuple[tuple[Callable[[random.Random], Problem], tuple[str, str, str], tuple[str, str, str, str]], ...] = (
+    (three_legs, ("Time from distance and speed",) * 3, (
         "How long does it take from A to B?",
         "How long does it take from B to C?",
         "How long does it take from C to D?",
         "How long does the whole journey from A to D take?",
     )),
-    (tiles, (
+    (tiles, ("Area of rectangles", "Area of rectangles", "Unit price"), (
         "What is the area of the rectangle, the missing corner included?",
         "What is the area of the missing corner alone?",
         "What do tiles for 10 square metres cost?",
@@ -431,29 +431,34 @@ NONE_RIGHT = "No correct answer"
 def wemath(rng: random.Random, row: int) -> Question:
     """One of the seven questions (0 … 6) of a problem of two steps and one of three: `rng` decides which problems.
 
-    Kept: steps that together make the problem, one figure for all its rows, four options and "No correct answer",
-    which here, unlike there in 1 of 1,740 rows, is never right. Here there are as many problems of three steps as of
-    two (there 165 and 360), and a step never quotes another one's result.
+    Kept: steps that together make the problem, one figure for all its rows, what each step takes one to know, four
+    options and "No correct answer", which here, unlike there in 1 of 1,740 rows, is never right. Here there are as many
+    problems of three steps as of two (there 165 and 360), and a step never quotes another one's result.
     """
     two, three = rng.choice(TWO_STEPS), rng.choice(THREE_STEPS)
     problems = two[0](rng), three[0](rng)
     steps, which = (2, row) if row < 3 else (3, row - 3)
-    (make, texts), problem = (two, three)[steps - 2], problems[steps - 2]
+    (make, concepts, texts), problem = (two, three)[steps - 2], problems[steps - 2]
     own = random.Random(rng.getrandbits(64) * WEMATH_ROWS + row)  # else the right letter is one for all rows
     options = _alternatives(own, make, problem, which, 4)
     key = f"{steps}steps_{which + 1 if which < steps else 'multi'}"
-    return Question(
-        key, texts[which], options, problem.answers[which], lambda: [problem.draw()], {"given": problem.given}
-    )
+    truth = {"given": problem.given, "concepts": list(concepts)}
+    return Question(key, texts[which], options, problem.answers[which], lambda: [problem.draw()], truth)
 
 
-def wemath_row(question: Question, problem: int) -> dict[str, Any]:
-    """The question with the columns of `We-Math/We-Math`; rows of one problem share its number."""
+def wemath_row(question: Question, problem: int, number: int) -> dict[str, Any]:
+    """The question with the columns of `We-Math/We-Math`; rows of one problem share its number.
+
+    A problem itself takes one to know what its steps do.
+    """
     (image,) = question.draw()
     texts = [*question.options, NONE_RIGHT]
+    step, concepts = question.kind.split("_")[1], question.truth["concepts"]
     return {
         "ID": problem,
         "key": question.kind,
+        "question number": number,
+        "knowledge concept": "; ".join(dict.fromkeys(concepts)) if step == "multi" else concepts[int(step) - 1],
         "question": question.text,
         "option": "; ".join(f"{chr(ord('A') + place)}. {text}" for place, text in enumerate(texts)),
         "answer": chr(ord("A") + question.place),

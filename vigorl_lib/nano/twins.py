@@ -20,6 +20,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from PIL import Image
+
 from vigorl_lib.nano import drawing, world
 from vigorl_lib.nano.world import DIRECTIONS, NAMES, OPPOSITE, PATTERNS, Scene
 
@@ -174,15 +176,16 @@ def screen_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str
     return Item("screenspot", kind, scene, question, (), "", route, directions)
 
 
-def png(scene: Scene) -> bytes:
-    """The scene's picture (672 x 672, original frame) as PNG bytes."""
-    return drawing.png(world.draw(scene))
+def png(scene: Scene, resolution: float = 1.0) -> bytes:
+    """The scene's picture (original frame: 672 x 672, times `resolution` along each side) as PNG bytes."""
+    image, side = world.draw(scene), round(world.SIDE * resolution)
+    return drawing.png(image if side == world.SIDE else image.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def truth(item: Item) -> dict[str, Any]:
+def truth(item: Item, resolution: float = 1.0) -> dict[str, Any]:
     """Ground truth of an item as JSON values: every thing's box (original pixels), and the route."""
     return {
-        "boxes": [list(thing.box) for thing in item.scene.things],
+        "boxes": [[round(side * resolution) for side in thing.box] for thing in item.scene.things],
         "names": [thing.name for thing in item.scene.things],
         "patterns": [thing.pattern for thing in item.scene.things],
         "route": list(item.route),
@@ -190,10 +193,10 @@ def truth(item: Item) -> dict[str, Any]:
     }
 
 
-def sat2_row(item: Item) -> dict[str, Any]:
+def sat2_row(item: Item, resolution: float = 1.0) -> dict[str, Any]:
     """The item with the columns of `array/SAT`."""
     return {
-        "image_bytes": [png(item.scene)],
+        "image_bytes": [png(item.scene, resolution)],
         "question": item.question,
         "answers": list(item.options),
         "question_type": item.kind,
@@ -212,6 +215,12 @@ def screenspot_row(item: Item) -> dict[str, Any]:
     }
 
 
+def screenspot_v2_row(item: Item) -> dict[str, Any]:
+    """The screen item as `OS-Copilot/ScreenSpot-v2` has it: its box as a corner, width and height in pixels."""
+    left, top, right, bottom = item.scene.things[item.route[-1]].box
+    return screenspot_row(item) | {"bbox": [left, top, right - left, bottom - top]}
+
+
 def screenspot_pro_row(item: Item) -> dict[str, Any]:
     """The screen item with the columns of `likaixin/ScreenSpot-Pro`."""
     return {
@@ -225,13 +234,13 @@ def screenspot_pro_row(item: Item) -> dict[str, Any]:
     }
 
 
-def vstar_row(item: Item, *, question_id: int) -> dict[str, Any]:
+def vstar_row(item: Item, *, question_id: int, resolution: float = 1.0) -> dict[str, Any]:
     """The item with the columns of `lmms-lab/vstar-bench` (the label is a letter)."""
     letters = [chr(ord("A") + index) for index in range(len(item.options))]
     choices = [f"({letter}) {option}" for letter, option in zip(letters, item.options, strict=True)]
     tail = "Answer with the option's letter from the given choices directly."
     return {
-        "image": png(item.scene),
+        "image": png(item.scene, resolution),
         "text": "\n".join([item.question, *choices, tail]),
         "category": item.kind,
         "label": letters[item.options.index(item.answer)],

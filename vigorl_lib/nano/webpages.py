@@ -93,7 +93,13 @@ def step(rng: random.Random, number: int) -> Question:
     def draw() -> list[Image.Image]:
         return [_screenshot(screen.image, boxes)]
 
-    truth = {"boxes": [list(box) for box in boxes], "action": answer, "page": page}
+    truth = {
+        "boxes": [list(box) for box in boxes],
+        "action": answer,
+        "page": page,
+        "shown": [control.instruction for control in seen],
+        "hidden": [control.instruction for control in screen.controls if control not in seen],
+    }
     return Question(sort, objective, tuple(options), answer, draw, truth)
 
 
