@@ -84,6 +84,7 @@ def test_a_tree_of_another_version_is_set_aside_and_grown_again(tmp_path):
     assert {tree.id: tree for tree in read_trees(path)} == {tree.id: tree for tree in grow(EXAMPLES[:3])}
     (aside,) = read_lines(quarantine_path(path))
     assert aside["id"] == old["id"] and "beam" in aside["reason"]
+    assert list(read_lines(tmp_path / "trees.other_version.jsonl")) == [old], "it was paid for"
 
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path):

@@ -1,6 +1,7 @@
 """Trees on disk as they finish: resumed by id, ended by a budget, forecast from the first, bad ones set aside.
 
-A file of trees holds one JSON line a tree. Beside it, `<name>.quarantine.jsonl` says which examples have none, and why.
+A file of trees holds one JSON line a tree. Beside it, `<name>.quarantine.jsonl` says which examples have none, and why,
+and `<name>.other_version.jsonl` keeps the trees that this version can not read.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def gather(
 
     `grow` searches the examples that it is given, in any order, as `mcts.search` or `served.search_served` do. `money`
     is what has been paid so far, of which the difference counts. A tree of the file that can not be read (another
-    version wrote it) is moved to the quarantine and grown again, and an example in quarantine is tried again.
+    version wrote it) is moved to a file beside it and grown again, and an example in quarantine is tried again.
     """
     path = Path(path)
     known = _sort_out(path)
@@ -110,17 +111,16 @@ def gather(
 
 
 def _sort_out(path: Path) -> set[str]:
-    """The ids of a file's trees. What is no tree of this version goes to the quarantine first."""
-    ids, bad, good = set(), [], []
-    for line in read_lines(path):
+    """The ids of a file's trees. What is no tree of this version is moved to `<name>.other_version.jsonl` first."""
+    ids, bad = set(), set()
+    for number, line in enumerate(read_lines(path)):
         try:
             ids.add(Tree.from_json(line).id)
         except ValueError as error:
-            bad.append(Quarantined(str(line.get("id")), str(error)))
-        else:
-            good.append(line)
+            bad.add(number)
+            append_line(quarantine_path(path), to_json(Quarantined(str(line.get("id")), str(error))))
+            append_line(path.with_suffix(".other_version.jsonl"), line)
     if bad:
-        for found in bad:
-            append_line(quarantine_path(path), to_json(found))
+        good = (line for number, line in enumerate(read_lines(path)) if number not in bad)
         write_text_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in good))
     return ids
