@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import threading
 import time
@@ -16,7 +17,7 @@ from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.records import Proposal, Refused, StepRequest
 from vigorl_lib.search import mcts
 from vigorl_lib.search.served import in_thread, search_served
-from vigorl_lib.search.tree import Quarantined
+from vigorl_lib.search.tree import Quarantined, Tree
 from vigorl_lib.served import ServedPolicy, read_step
 
 ITEM = benchmarks.load("sat2", "twin", split="dev", limit=1, seed=0)[0]
@@ -24,8 +25,26 @@ REQUEST = StepRequest(ITEM, ("A step (1, 2).",), False, 7)
 THOUGHT = "<think> The red circle (30, 40). </think>"
 
 
+# A 200 that holds no completion, and what is found wrong with it.
+NO_REPLIES = {
+    "cut": (b'{"id": "x", "object": "chat.com', "JSONDecodeError"),
+    "short": (b'{"id": "x"', "APIConnectionError"),  # of what Content-Length announces
+    "html": (b"<html>the proxy is busy</html>", "AttributeError"),
+    "nothing": (b"", "JSONDecodeError"),
+    "plain": (b"", "AttributeError"),
+    "null": (b"null", "AttributeError"),
+    "a list": (b"[]", "AttributeError"),
+    "no choice": (b'{"choices": []}', "IndexError"),
+    "empty choice": (b'{"choices": [{}]}', "AttributeError"),
+    "no message": (b'{"choices": [{"message": null}]}', "AttributeError"),
+    "parts": (b'{"choices": [{"message": {"content": ["a"]}}]}', "AttributeError"),
+    "uncounted": (b'{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 3}}', "TypeError"),
+}  # fmt: skip
+
+
 class Server(ThreadingHTTPServer):
-    """Answers chat requests with what `script` says: a text, a status, "hang", "cut" or "empty"."""
+    """Answers chat requests with what `script` says: a text (perhaps with the seconds until then), a status, or one of
+    NO_REPLIES."""
 
     daemon_threads = True
 
@@ -57,19 +76,19 @@ class Handler(BaseHTTPRequestHandler):
             said, seconds = said
             time.sleep(seconds)
         status = said if isinstance(said, int) else 200
-        choices = [] if said == "empty" else [{"index": 0, "finish_reason": "stop", "message": _message(said)}]
+        choices = [{"index": 0, "finish_reason": "stop", "message": _message(said)}]
         usage = {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
         answer = json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": choices,
                              "usage": usage}).encode()  # fmt: skip
-        if said == "cut":
-            answer = answer[:40]
+        answer = NO_REPLIES[said][0] if said in NO_REPLIES else answer
         with self.server.lock:
             self.server.busy -= 1
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
+        self.send_header("Content-Type", f"text/{said}" if said in ("html", "plain") else "application/json")
+        self.send_header("Content-Length", str(len(answer) + 99 * (said == "short")))
         self.end_headers()
         self.wfile.write(answer)
+        self.close_connection = said == "short"
 
 
 def _message(said):
@@ -119,15 +138,28 @@ def test_the_last_request_says_that_the_answer_is_due(serve):
     assert "final answer now" in server.seen[0]["messages"][1]["content"][-1]["text"]
 
 
-@pytest.mark.parametrize("trouble", [429, 500, "cut"])
+@pytest.mark.parametrize("trouble", [429, 500, "short"])
 def test_trouble_that_passes_is_tried_again(serve, trouble):
     server = serve(lambda body, number: trouble if number == 0 else THOUGHT)
     policy = policy_of(server)
-    if trouble == "cut":  # a reply that is no JSON is not tried again: the server said that it is whole
-        with pytest.raises(Refused):
-            asked(policy)
-    else:
-        assert asked(policy).text and policy.account.calls == 2 and policy.account.refused == 0
+    assert asked(policy).text and policy.account.calls == 2 and policy.account.refused == 0
+
+
+@pytest.mark.parametrize("trouble", NO_REPLIES)
+def test_a_reply_that_is_none_gives_up_its_tree_alone(serve, trouble):
+    """The server said that it is well, so it is not asked again, unless the connection broke off."""
+    bad = "not this one"
+
+    def script(body, number):
+        return trouble if bad in body["messages"][1]["content"][1]["text"] else THOUGHT
+
+    policy = policy_of(serve(script), retries=1)
+    items = [ITEM, dataclasses.replace(ITEM, id="bad", question=bad)]
+    search = lambda: search_served(items, policy.ask, judge, SMALL, seed=1, trees_in_flight=2)  # noqa: E731
+    found = {result.id: result for result in in_thread(search)}
+    assert isinstance(found[ITEM.id], Tree)
+    assert isinstance(found["bad"], Quarantined) and NO_REPLIES[trouble][1] in found["bad"].reason
+    assert policy.account.refused >= 1
 
 
 @pytest.mark.parametrize(

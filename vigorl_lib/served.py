@@ -129,15 +129,18 @@ class ServedPolicy:
             try:
                 # Not `chat.completions.create`: it walks through every message for types, a quarter of a call's time.
                 reply = await client.post("/chat/completions", cast_to=ChatCompletion, body=body)
-            except (openai.OpenAIError, OSError, ValueError) as error:
+                text = (reply.choices[0].message.content or "").strip()
+                used = reply.usage
+                read, written = (int(used.prompt_tokens), int(used.completion_tokens)) if used else (0, 0)
+            # The last three: a 200 that is no completion, such as a proxy's page.
+            except (openai.OpenAIError, OSError, ValueError, AttributeError, IndexError, TypeError) as error:
                 self.account.refused += 1
                 told = error.response.text if isinstance(error, openai.APIStatusError) else str(error)
                 raise Refused(f"{type(error).__name__}: {told}"[:500]) from error
-        tokens = reply.usage.completion_tokens if reply.usage else 0
         self.account.answered += 1
-        self.account.completion_tokens += tokens
-        self.account.prompt_tokens += reply.usage.prompt_tokens if reply.usage else 0
-        return (reply.choices[0].message.content if reply.choices else None) or "", tokens
+        self.account.completion_tokens += written
+        self.account.prompt_tokens += read
+        return text, written
 
     def messages(self, request: StepRequest) -> list[dict[str, Any]]:
         """The conversation of one request: the picture, the question, the former thoughts, and perhaps the call to
@@ -169,7 +172,7 @@ def read_step(text: str, tokens: int, *, must_answer: bool) -> Proposal:
 
     Of a reply with two thoughts, with an answer inside a thought, or without either, nothing is taken.
     """
-    turn = traces.parse_turn(text.strip(), zoom=False)
+    turn = traces.parse_turn(text, zoom=False)
     nothing = Proposal("", None, tokens)
     answered_in_thought = "<answer>" in text.partition("</think>")[0] and "</think>" in text
     if text.count("<think>") > 1 or text.count("<answer>") > 1 or answered_in_thought:
