@@ -14,11 +14,12 @@ import pytest
 
 from tests.test_search import SMALL, TINY, judge, reply, scripted
 from vigorl_lib.benchmarks import registry as benchmarks
-from vigorl_lib.records import Proposal, Refused, StepRequest
+from vigorl_lib.records import Proposal, Refused, StepRequest, read_lines
 from vigorl_lib.search import mcts
 from vigorl_lib.search.served import in_thread, search_served
 from vigorl_lib.search.tree import Quarantined, Tree
 from vigorl_lib.served import ServedPolicy, read_step
+from vigorl_lib.traces import step_problem
 
 ITEM = benchmarks.load("sat2", "twin", split="dev", limit=1, seed=0)[0]
 REQUEST = StepRequest(ITEM, ("A step (1, 2).",), False, 7)
@@ -127,7 +128,7 @@ def test_a_request_holds_picture_question_thoughts_and_seed(serve):
     assert picture["image_url"]["url"].startswith("data:image/png;base64,")
     assert text["text"] == f"{ITEM.question}\n\nPrevious thought 1: A step (1, 2)."
     assert vars(policy.account) == {
-        "answered": 1, "calls": 1, "refused": 0, "unusable": 0, "prompt_tokens": 11, "completion_tokens": 5,
+        "answered": 1, "calls": 1, "refused": 0, "unusable": {}, "prompt_tokens": 11, "completion_tokens": 5,
     }  # fmt: skip
 
 
@@ -179,24 +180,54 @@ def test_a_server_that_is_not_there_is_a_refusal():
 
 
 @pytest.mark.parametrize(
-    ("text", "must_answer", "expected"),
+    ("text", "must_answer", "expected", "problem"),
     [
-        (THOUGHT, False, ("The red circle (30, 40).", None)),
-        ("<think> So (1, 2). </think>\n<answer> left </answer>", False, ("So (1, 2).", "left")),
-        ("<answer> left </answer>", False, ("", "left")),
-        ("<answer> left </answer>", True, ("", "left")),
-        (THOUGHT, True, ("", None)),  # the answer was due
-        (THOUGHT + THOUGHT, False, ("", None)),  # two thoughts
-        ("<think> It is <answer> left </answer> </think>", False, ("", None)),
-        ("<answer> left </answer> <answer> right </answer>", False, ("", None)),
-        ("<think> cut off in the mid", False, ("", None)),
-        ("no tags at all", False, ("", None)),
-        ("", False, ("", None)),
+        (THOUGHT, False, ("The red circle (30, 40).", None), ""),
+        ("<think> So (1, 2). </think>\n<answer> left </answer>", False, ("So (1, 2).", "left"), ""),
+        ("<answer> left </answer>", False, ("", "left"), ""),
+        ("<answer> left </answer>", True, ("", "left"), ""),
+        (THOUGHT, True, ("", None), "no_answer"),
+        (THOUGHT + THOUGHT, False, ("", None), "two_thoughts"),
+        ("<think> It is <answer> left </answer> </think>", False, ("", None), "answer_in_thought"),
+        ("<answer> left </answer> <answer> right </answer>", False, ("", None), "two_answers"),
+        ("<think> cut off in the mid", False, ("", None), "cut"),
+        (f"{THOUGHT} <answer> le", False, ("", None), "cut"),
+        ("no tags at all", False, ("", None), "no_step"),
+        ("<think> </think>", False, ("", None), "empty"),
+        ("", False, ("", None), "empty"),
     ],
 )
-def test_what_a_reply_says(text, must_answer, expected):
+def test_what_a_reply_says(text, must_answer, expected, problem):
     found = read_step(text, 3, must_answer=must_answer)
     assert (found.text, found.answer, found.tokens) == (*expected, 3)
+    assert step_problem(text, must_answer=must_answer) == problem
+
+
+def test_a_reply_without_a_step_is_drawn_again_once_and_counted_by_its_reason(serve):
+    said = [THOUGHT + THOUGHT, THOUGHT, "", "<think> cut"]
+    server = serve(lambda body, number: said[number])
+    policy = policy_of(server)
+    assert asked(policy) == Proposal("The red circle (30, 40).", None, 10)  # the tokens of both
+    assert asked(policy) == Proposal("", None, 10)
+    assert policy.account.unusable == {"two_thoughts": 1, "empty": 1, "cut": 1} and policy.account.answered == 4
+    seeds = [body["seed"] for body in server.seen]
+    assert seeds[:2] == seeds[2:] and seeds[0] == REQUEST.seed != seeds[1], "the same ones whenever it is asked"
+
+
+def test_each_request_leaves_a_line(serve, tmp_path):
+    said = [500, THOUGHT, "no tags", THOUGHT, 400]
+    policy = policy_of(serve(lambda body, number: said[number]), log=tmp_path / "requests.jsonl")
+    asked(policy)
+    asked(policy)
+    with pytest.raises(Refused):
+        asked(policy)
+    lines = list(read_lines(tmp_path / "requests.jsonl"))
+    assert [line["outcome"] for line in lines] == ["used", "no_step", "used", "refused"]
+    assert [line["attempts"] for line in lines] == [2, 1, 1, 1]
+    assert [line["completion_tokens"] for line in lines] == [5, 5, 5, 0]
+    assert {line["id"] for line in lines} == {ITEM.id} and all(0 < line["seconds"] < 10 for line in lines)
+    assert "BadRequest" in lines[3]["reason"] and lines[0]["seed"] == REQUEST.seed
+    assert policy.account.calls == 5 and policy.account.answered == 3 and policy.account.refused == 1
 
 
 def test_no_more_requests_are_in_flight_than_allowed(serve):
@@ -277,10 +308,21 @@ def test_trees_over_http_equal_scripted_ones(serve):
         answer = "" if found.answer is None else f"<answer> {found.answer} </answer>"
         return (f"<think> {found.text} </think>" if found.text else "") + answer
 
+    again = []
+
+    def twice(requests):
+        made = []
+        for request in requests:
+            made.append(reply(request))
+            if made[-1].answer is None and (request.must_answer or not made[-1].text):
+                again.append(request)
+                made[-1] = reply(dataclasses.replace(request, seed=2**32 - 1 - request.seed))
+        return made
+
     items = [ITEM]
     by_steps[ITEM.question] = ITEM
     policy = policy_of(serve(script))
     (tree,) = in_thread(lambda: search_served(items, policy.ask, judge, SMALL, seed=1, trees_in_flight=2))
-    (expected,) = mcts.search(items, scripted, judge, SMALL, seed=1, batch_size=8, trees_in_flight=1)
+    (expected,) = mcts.search(items, twice, judge, SMALL, seed=1, batch_size=8, trees_in_flight=1)
     assert [n.text for _, n in tree.nodes()] == [n.text for _, n in expected.nodes()]
-    assert policy.account.calls == policy.account.answered == tree.calls
+    assert policy.account.calls == policy.account.answered == tree.calls + len(again) > tree.calls
