@@ -9,15 +9,18 @@ import random
 
 import pytest
 import torch
+from PIL import Image
 
 from vigorl_lib import policy as policies
 from vigorl_lib import prompts, views
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import load_predictions, predict
 from vigorl_lib.nano import lessons, model
+from vigorl_lib.nano.drawing import png
 from vigorl_lib.policy import Completion, LocalPolicy
 from vigorl_lib.records import Account, Proposal, StepRequest
 from vigorl_lib.search.mcts import SearchSettings, search
+from vigorl_lib.served import ServedPolicy, Sizes
 from vigorl_lib.views import Zoom
 
 CALL = (
@@ -464,3 +467,12 @@ def test_the_pixels_that_a_model_sees_can_be_bounded(policy, examples, tmp_path)
     small = policies.load_policy(folder, max_pixels=48 * 48)
     assert small.view_of(examples[0]).image.size == (48, 48)
     assert policies.load_policy(folder).view_of(examples[0]).image.size == (96, 96)
+
+
+@pytest.mark.parametrize("max_pixels", [None, 48 * 72])
+def test_a_teacher_is_shown_what_its_student_sees(policy, examples, tmp_path, max_pixels):
+    student = policies.load_policy(policies.save_policy(policy, tmp_path / "model"), max_pixels=max_pixels)
+    teacher = ServedPolicy("m", "http://127.0.0.1:9/v1", sizes=Sizes(**student.limits()))
+    for example in (examples[0], dataclasses.replace(examples[0], images=(png(Image.new("RGB", (900, 300))),))):
+        assert teacher.view_of(example).frame == student.view_of(example).frame
+        assert teacher.view_of(example).image.size == student.view_of(example).image.size

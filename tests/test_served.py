@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             said = self.server.script(body, len(self.server.seen))
-            self.server.seen.append(body)
+            self.server.seen.append(body | {"key": self.headers["Authorization"]})
             self.server.busy += 1
             self.server.most = max(self.server.most, self.server.busy)
         if isinstance(said, tuple):
@@ -137,6 +137,14 @@ def test_the_last_request_says_that_the_answer_is_due(serve):
     found = asked(policy_of(server), StepRequest(ITEM, (), True, 1))
     assert found == Proposal("", "left", 5)
     assert "final answer now" in server.seen[0]["messages"][1]["content"][-1]["text"]
+
+
+def test_the_key_is_read_from_the_environment(serve, monkeypatch):
+    server = serve(THOUGHT)
+    for key in ("", "a key"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        asked(policy_of(server))
+    assert [body["key"] for body in server.seen] == ["Bearer none", "Bearer a key"]
 
 
 @pytest.mark.parametrize("trouble", [429, 500, "short"])

@@ -97,7 +97,7 @@ class LocalPolicy:
 
     def view_of(self, example: Example) -> View:
         """The example's picture as the model sees it. Raises what `images.open_image` raises."""
-        return views.view_of(example, self._limits(), self.dialect.points)
+        return views.view_of(example, self.limits(), self.dialect.points)
 
     def conversation(self, example: Example, image: Image.Image, mode: Mode) -> Messages:
         """What the model is asked about an example, in its own dialect."""
@@ -105,15 +105,16 @@ class LocalPolicy:
 
     def frame_of(self, example: Example) -> grounding.Frame | None:
         """The frame in which the policy writes the place that an example asks for; None if it asks for none."""
-        return views.frame_of(example, self._limits(), self.dialect.points)
+        return views.frame_of(example, self.limits(), self.dialect.points)
 
     def image_tokens(self, size: tuple[int, int]) -> int:
         """How many tokens a picture of (width, height) pixels becomes; a crop too."""
-        limits = self._limits()
+        limits = self.limits()
         width, height = images.fit_size(*size, **limits)
         return width * height // limits["factor"] ** 2
 
-    def _limits(self) -> dict[str, int]:
+    def limits(self) -> dict[str, int]:
+        """How large a picture the model is shown, as `images.fit_size` and `served.Sizes` take it."""
         settings = self.processor.image_processor
         return {
             "min_pixels": settings.size.shortest_edge,

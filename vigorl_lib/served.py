@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -37,7 +38,8 @@ POOL = 8  # connections
 class Sizes:
     """How the server's model sees a picture: it comes fitted already, so that points are pixels of what was sent.
 
-    The defaults are those of Qwen2.5-VL: sides are multiples of 28 pixels, at most 1,280 visual tokens.
+    The defaults are those of Qwen2.5-VL: sides are multiples of 28 pixels, at most 1,280 visual tokens. Where a student
+    learns from what it writes, they are the student's (`LocalPolicy.limits`), or points would mean other places.
     """
 
     min_pixels: int = 4 * 28 * 28
@@ -51,9 +53,10 @@ QWEN2_5_VL = Sizes()
 class ServedPolicy:
     """A model behind a server, as the search asks it: `await policy.ask(request)`.
 
-    `system` is the system prompt. `concurrency` bounds the requests in flight. A request that still fails after
-    `retries`, or that the server refuses, raises `Refused` with the reason. `account` has the sums of all requests, and
-    the file `log`, if there is one, a JSON line (`records.Asked`) of each.
+    `system` is the system prompt; a key is read from the environment variable OPENAI_API_KEY. `concurrency` bounds the
+    requests in flight. A request that still fails after `retries`, or that the server refuses, raises `Refused` with
+    the reason. `account` has the sums of all requests, and the file `log`, if there is one, a JSON line
+    (`records.Asked`) of each.
     """
 
     def __init__(
@@ -61,7 +64,6 @@ class ServedPolicy:
         model: str,
         base_url: str,
         *,
-        api_key: str = "none",
         system: str = prompts.TEACHER_SYSTEM,
         temperature: float = 1.0,
         max_new_tokens: int = 512,
@@ -75,7 +77,8 @@ class ServedPolicy:
         self._log, self._attempts = log, Counter()
         self._sampling = {"temperature": temperature, "max_tokens": max_new_tokens}
         self._concurrency = concurrency
-        self._server = {"base_url": base_url, "api_key": api_key, "max_retries": retries, "timeout": timeout}
+        key = os.environ.get("OPENAI_API_KEY") or "none"  # a server of one's own wants none
+        self._server = {"base_url": base_url, "api_key": key, "max_retries": retries, "timeout": timeout}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pictures: dict[str, str] = {}
 
