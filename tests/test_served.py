@@ -280,6 +280,15 @@ def test_a_refused_tree_is_set_aside_and_the_others_go_on():
     assert refused == [Quarantined(TINY[0].id, "too large a picture")] and len(found) == len(TINY)
 
 
+def test_what_a_refused_tree_has_cost_is_told():
+    async def ask(request):
+        if request.steps:
+            raise Refused("too long")
+        return Proposal("A step.", None, 7)
+
+    assert set(served([ITEM], ask)) == {Quarantined(ITEM.id, "too long", 7 * SMALL.children)}
+
+
 def test_an_error_of_the_policy_is_not_swallowed():
     async def ask(request):
         raise ZeroDivisionError("a mistake in the policy")

@@ -25,17 +25,24 @@ async def grow_served(
     example: Example, ask: Ask, judge: Judge, settings: SearchSettings, seed: int
 ) -> Tree | Quarantined:
     """One tree; its requests go out together. Whatever else than `Refused` goes wrong is raised."""
-    asking, proposals = grow(example, judge, settings, seed), None
+    asking, proposals, tokens = grow(example, judge, settings, seed), None, 0
+
+    async def counted(request: StepRequest) -> Proposal:
+        nonlocal tokens
+        proposal = await ask(request)
+        tokens += proposal.tokens
+        return proposal
+
     while True:
         try:
             requests = asking.send(proposals)
         except StopIteration as end:
             return end.value
-        tasks = [asyncio.ensure_future(ask(request)) for request in requests]
+        tasks = [asyncio.ensure_future(counted(request)) for request in requests]
         try:
             proposals = await asyncio.gather(*tasks)
         except Refused as refusal:
-            return Quarantined(example.id, str(refusal))
+            return Quarantined(example.id, str(refusal), tokens)
         finally:
             for task in tasks:
                 task.cancel()

@@ -66,10 +66,11 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Quarantined:
-    """An example whose tree could not be grown: its id, and why. The search goes on without it."""
+    """An example whose tree could not be grown: its id, why, and the tokens that it cost. The search goes on."""
 
     id: str
     reason: str
+    tokens: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
