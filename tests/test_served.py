@@ -16,7 +16,7 @@ from tests.test_search import SMALL, TINY, judge, reply, scripted
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.records import Proposal, Refused, StepRequest, read_lines
 from vigorl_lib.search import mcts
-from vigorl_lib.search.served import in_thread, search_served
+from vigorl_lib.search.served import UNREAD, in_thread, search_served
 from vigorl_lib.search.tree import Quarantined, Tree
 from vigorl_lib.served import ServedPolicy, read_step
 from vigorl_lib.traces import step_problem
@@ -311,6 +311,26 @@ def test_a_search_that_nobody_reads_on_ends():
     before = sum(asked_for.values())
     time.sleep(0.2)
     assert sum(asked_for.values()) == before
+
+
+def test_the_search_waits_for_who_reads_slowly():
+    made = []
+
+    async def numbers():
+        for number in range(UNREAD + 50):
+            made.append(number)
+            yield number
+
+    reading = in_thread(numbers)
+    assert next(reading) == 0
+    time.sleep(0.5)
+    assert UNREAD <= len(made) <= UNREAD + 2
+    assert list(reading) == made[1:] and len(made) == UNREAD + 50
+    reading = in_thread(numbers)
+    next(reading)
+    time.sleep(0.5)
+    reading.close()  # while the search waits for room
+    assert len(made) <= 2 * UNREAD + 55
 
 
 def test_trees_over_http_equal_scripted_ones(serve):
