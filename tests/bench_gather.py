@@ -4,9 +4,9 @@
 
 The policy is a function of the request, so that all time is the search's own. 10,000 trees of 8 simulations are grown
 and appended to a file, each forced to disk; resident memory is read after 100 and at the end. Then a search is killed
-20 times at random moments and begun again: after each kill every tree that was there is still there, once, and in the
-end the trees are those of a search that nobody killed. Writes `search.scripted_trees_per_second`,
-`search.memory_growth` and `search.kills_survived` to the ledger of measurements.
+20 times and begun again, each time at a random moment after its first new tree: after each kill every tree that was
+there is still there, once, and in the end the trees are those of a search that nobody killed. Writes
+`search.scripted_trees_per_second`, `search.memory_growth` and `search.kills_survived` to the ledger of measurements.
 """
 
 from __future__ import annotations
@@ -79,6 +79,11 @@ def speed(count: int, folder: Path) -> tuple[float, float]:
     return count / seconds, late / early
 
 
+def lines(path: Path) -> int:
+    """Whole lines of a file."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def survived(kills: int, count: int, folder: Path) -> int:
     """How many of the kills left every tree that was there as it was, once."""
     path, rng, good = folder / "killed.jsonl", random.Random(0), 0
@@ -87,7 +92,10 @@ def survived(kills: int, count: int, folder: Path) -> int:
     before: set[str] = set()
     for number in range(kills):
         process = subprocess.Popen(words)
-        time.sleep(rng.uniform(0.3, 2.5))
+        while process.poll() is None and lines(path) <= len(before):
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0.0, 0.5))
+        assert process.poll() is None, "the search was over before it could be killed: give it more trees"
         process.kill()
         process.wait()
         found = list(read_trees(path)) if path.exists() else []

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import datasets
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from tests.test_search import SMALL, TINY, grown
 from vigorl_lib.search import dataset, linearise
@@ -40,6 +43,39 @@ def test_the_card_counts(chains, tmp_path):
         assert float(cells[3]) == pytest.approx(sum(len(chain.points) for chain in mine) / len(mine), abs=0.06)
         assert int(cells[5]) == max(len(linearise.to_single(chain).split()) for chain in mine)
     assert json.loads(card.split("```json\n")[1].split("```")[0]) == {"model": "nano", "simulations": 4}
+
+
+class Hub:
+    """Keeps what would be uploaded."""
+
+    def __init__(self, place):
+        self.place, self.made = place, {}
+
+    def create_repo(self, repo, **how):
+        self.made[repo] = how
+
+    def upload_folder(self, *, repo_id, repo_type, folder_path, allow_patterns):
+        assert repo_type == "dataset" and self.made[repo_id]["repo_type"] == "dataset"
+        for name in filter_repo_objects([path.name for path in folder_path.iterdir()], allow_patterns=allow_patterns):
+            shutil.copy(folder_path / name, self.place / name)
+        return SimpleNamespace(commit_url=f"hub/{repo_id}")
+
+
+def test_chains_are_pushed_with_their_card(chains, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    here, there = tmp_path / "here", tmp_path / "there"
+    there.mkdir()
+    hub = Hub(there)
+    monkeypatch.setattr(dataset, "HfApi", lambda: hub)
+    dataset.save(here, chains, {"seed": 3})
+    (here / "private.txt").write_text("not for others")
+    assert dataset.push(here, "me/chains") == "hub/me/chains" and hub.made["me/chains"]["private"]
+    assert sorted(path.name for path in there.iterdir()) == ["README.md", "chains.parquet"]
+    assert dataset.load(there) == chains and (there / "README.md").read_text() == (here / "README.md").read_text()
+    (here / "README.md").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no README\.md; write"):
+        dataset.push(here, "me/other")
+    assert "me/other" not in hub.made
 
 
 def test_other_columns_are_named(chains, tmp_path, monkeypatch):

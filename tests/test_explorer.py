@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from vigorl_lib import explorer
 from vigorl_lib.answers import is_right
@@ -19,6 +20,7 @@ from vigorl_lib.grounding import Frame
 from vigorl_lib.records import Example, Proposal
 from vigorl_lib.search.mcts import SearchSettings, search, select, ucb
 from vigorl_lib.search.tree import Node, Rollout, Tree, node_at
+from vigorl_lib.web import browser
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -118,15 +120,22 @@ def test_an_unvisited_child_has_an_endless_score():
     assert data["states"][-1][0]["scores"] == ["∞"]
 
 
-def test_every_simulation_of_a_search_can_be_seen():
+def a_search(settings: SearchSettings, said: str = "Step") -> Tree:
+    """A tree that was grown, with each step of it said so."""
+
     def policy(requests):
         return [
-            Proposal(f"Step {r.seed} ({r.seed % 50}, 3).", "cup" if len(r.steps) > 1 else None, 1) for r in requests
+            Proposal(f"{said} {r.seed} ({r.seed % 50}, 3).", "cup" if len(r.steps) > 1 else None, 1) for r in requests
         ]
 
-    item = Example("e", "sat2", "kind", "Which?", ("cup", "bowl"), "cup", ())
-    settings = SearchSettings(simulations=4, children=2, rollouts=1, max_depth=3)
+    item = Example("e", "sat2", "kind", f"Which {said}?", ("cup", "bowl"), "cup", ())
     (tree,) = search([item], policy, is_right, settings, seed=0, batch_size=8, trees_in_flight=1)
+    return tree
+
+
+def test_every_simulation_of_a_search_can_be_seen():
+    settings = SearchSettings(simulations=4, children=2, rollouts=1, max_depth=3)
+    tree = a_search(settings)
     data = data_of(explorer.tree_html(tree, settings=settings))
     assert len(data["states"]) == len(data["next"]) == 5
     for simulation, state in enumerate(data["states"]):
@@ -211,3 +220,52 @@ def test_show_is_a_closed_frame():
     snippet = explorer.show(page, 500).data
     assert 'sandbox="allow-scripts"' in snippet and 'height="500"' in snippet
     assert html.unescape(srcdoc(snippet)) == page
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser_ = playwright.chromium.launch(executable_path=browser.find_chromium(), args=browser.ARGUMENTS)
+        yield browser_
+        browser_.close()
+
+
+@pytest.mark.skipif(not browser.find_chromium(), reason="needs Chromium")
+@pytest.mark.parametrize("said", ["Step", *HOSTILE[:4]], ids=range(5))
+def test_one_walks_through_the_tree_by_key_and_slider(chromium, tmp_path, said):
+    """In a browser: arrows move, the slider goes back in time, text stays text, and nothing else is asked for."""
+    settings = SearchSettings(simulations=4, children=2, rollouts=1, max_depth=3)
+    tree = a_search(settings, said)
+    (tmp_path / "tree.html").write_bytes(explorer.tree_html(tree, png(), SEEN, settings=settings).encode())
+    page, asked, wrong = chromium.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url.partition(":")[0]))
+    page.on("dialog", lambda dialog: wrong.append(dialog.message) or dialog.dismiss())
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto((tmp_path / "tree.html").as_uri())
+    here, visible = page.locator("#tree .here"), page.locator("#tree g:visible")
+    path = page.locator("#path li")
+    assert visible.count() == len(list(tree.nodes()))
+
+    ids = {place: f"node-{number}" for number, (place, _) in enumerate(tree.nodes())}
+    (index, *_) = select(tree.root, settings)
+    keys = {"Home": (), "ArrowRight": (index,), "ArrowUp" if index else "ArrowDown": (1 - index,)}
+    for key, place in keys.items():
+        page.keyboard.press(key)
+        assert here.get_attribute("id") == ids[place] and path.count() == 1 + len(place)
+    assert f"({node_at(tree.root, (1 - index,)).points[0][0]}, 3)" in path.last.inner_text()
+    assert page.locator("#overlay g.now").count() == 1
+    page.keyboard.press("ArrowLeft")
+    assert here.get_attribute("id") == ids[()]
+    table = page.locator("#node table").inner_text()
+    assert all(f"{ucb(tree.root, child, settings):.2f}" in table for child in tree.root.children)
+
+    page.locator("#simulation").fill("1")
+    assert visible.count() == 1 + settings.children
+    page.locator("#forest").focus()
+    page.keyboard.press("[")
+    assert visible.count() == 1 and page.locator("#now").inner_text() == "0 of 4"
+    page.keyboard.press("]")
+    assert visible.count() == 1 + settings.children
+    assert page.locator("#question").text_content() == re.sub("\u202e", "\ufffd", tree.question)
+    assert wrong == [] and set(asked) <= {"file", "data"} and asked.count("file") == 1
+    page.close()

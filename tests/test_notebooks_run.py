@@ -1,13 +1,23 @@
 """Every notebook at smoke size by the plain papermill line that README shows; then make has nothing to do."""
 
+import base64
+import io
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from vigorl_lib.runs import read_manifest
+from tests.test_served import Server
+from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.faithfulness import follows_route
+from vigorl_lib.policy import load_policy
+from vigorl_lib.records import read_lines
+from vigorl_lib.runs import PACKAGE, read_manifest
+from vigorl_lib.search import dataset
 
 ROOT = Path(__file__).parent.parent
 STEPS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -20,20 +30,60 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("outputs")
 
 
-@pytest.mark.parametrize("arm, step", [*(("vigorl", step) for step in STEPS), *(("vanilla", step) for step in VANILLA)])
-def test_a_notebook_runs_headless(arm, step, outputs):
-    folder = outputs / "smoke" / arm / "seed0" / step
+def run_notebook(step, folder, *more):
+    """Its manifest, from a smoke run with more words for papermill."""
     folder.mkdir(parents=True)
     line = [sys.executable, "-m", "papermill", f"notebooks/{step}.ipynb", folder / f"{step}.ipynb"]
-    line += ["-f", f"params/smoke/{step}.yaml", "-p", "seed", "0", "-p", "out_dir", folder]
-    line += ["-f", f"params/arms/{arm}/{step}.yaml"] if arm != "vigorl" else []
+    line += ["-f", f"params/smoke/{step}.yaml", "-p", "seed", "0", "-p", "out_dir", folder, *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "unknown parameter" not in done.stderr
-    manifest = read_manifest(folder / "manifest.json")
+    return read_manifest(folder / "manifest.json")
+
+
+@pytest.mark.parametrize("arm, step", [*(("vigorl", step) for step in STEPS), *(("vanilla", step) for step in VANILLA)])
+def test_a_notebook_runs_headless(arm, step, outputs):
+    overlay = ["-f", f"params/arms/{arm}/{step}.yaml"] if arm != "vigorl" else []
+    manifest = run_notebook(step, outputs / "smoke" / arm / "seed0" / step, *overlay)
     assert manifest["step"] == step and manifest["metrics"] and manifest["outputs"]
     assert manifest["seconds"] < 60
+
+
+def test_the_search_asks_a_server_for_its_steps(tmp_path):
+    """A scripted teacher: it is shown the student's pictures, and every request is accounted for."""
+    sizes = set()
+
+    def script(body, number):
+        picture = body["messages"][1]["content"][0]["image_url"]["url"].partition(",")[2]
+        sizes.add(Image.open(io.BytesIO(base64.b64decode(picture))).size)
+        draw = random.Random(body["seed"])
+        thought = f"<think> Here ({draw.randrange(40)}, {draw.randrange(40)}). </think>"
+        return draw.choice([thought, thought, thought + thought, "<answer> left </answer>", f"{thought} <answer> A"])
+
+    server = Server(script)
+    more = {"server_url": server.url, "server_model": "m", "concurrency": "4", "max_pixels": "2304"}
+    manifest = run_notebook("02_search_traces", tmp_path / "run", *(x for pair in more.items() for x in ("-p", *pair)))
+    server.shutdown()
+    student = load_policy(PACKAGE / "checkpoints/base", max_pixels=2304)
+    examples = [benchmarks.load(name, limit=1, split="train")[0] for name in ("sat2", "vstar")]
+    assert sizes == {student.view_of(example).image.size for example in examples}
+    account = manifest["metrics"]["account"]
+    lines = list(read_lines(tmp_path / "run/requests.jsonl"))
+    assert len(lines) == len(server.seen) == account["answered"] == account["calls"] and server.most <= 4
+    assert account["unusable"]["two_thoughts"] > 0 and account["unusable"]["cut"] > 0
+    assert manifest["metrics"]["judges"]["trees"]["unanswered"] > 0
+    assert "requests.jsonl" in manifest["outputs"]
+
+
+def test_checked_chains_walk_the_true_route(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    run_notebook("03_warm_start", tmp_path / "run", "-p", "checked_steps", "True")
+    chains = dataset.load(tmp_path / "run/chains")
+    numbers = [int(chain.tree_id.split("-")[4]) for chain in chains]
+    by_id = {x.id: x for x in benchmarks.load("sat2", limit=max(numbers) + 1, split="train")}
+    view = load_policy(PACKAGE / "checkpoints/base").view_of(next(iter(by_id.values())))
+    assert chains and all(follows_route(chain.steps, by_id[chain.tree_id], view) for chain in chains)
 
 
 def test_a_second_run_does_nothing(outputs):

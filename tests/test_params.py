@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
@@ -79,3 +80,13 @@ def test_a_real_profile_s_steps_fit_together(profile):
         completions = values["prompts_per_step"] * values["group_size"]
         assert completions % values["completions_per_pass"] == 0 == values["completions_per_pass"] % cards
         assert values["load_in_4bit"] <= (values["lora_rank"] > 0)
+
+
+def test_the_teacher_is_served_by_one_command():
+    """The notebook on search and the profiles that need a served teacher tell the same line."""
+    places = [ROOT / f"params/{profile}/02_search_traces.yaml" for profile in ("paper_3b", "paper_7b")]
+    book = nbformat.read(ROOT / "notebooks/02_search_traces.ipynb", as_version=4)
+    texts = [path.read_text().replace("\n#", "\n") for path in places] + [cell.source for cell in book.cells]
+    told = [re.search(r"vllm serve[^}]*}'", text) for text in texts]
+    assert len({" ".join(found[0].replace("\\\n", " ").split()) for found in told if found}) == 1
+    assert sum(found is not None for found in told) == 3

@@ -9,15 +9,18 @@ import random
 
 import pytest
 import torch
+from PIL import Image
 
 from vigorl_lib import policy as policies
 from vigorl_lib import prompts, views
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import load_predictions, predict
 from vigorl_lib.nano import lessons, model
+from vigorl_lib.nano.drawing import png
 from vigorl_lib.policy import Completion, LocalPolicy
-from vigorl_lib.records import StepRequest
+from vigorl_lib.records import Account, Proposal, StepRequest
 from vigorl_lib.search.mcts import SearchSettings, search
+from vigorl_lib.served import ServedPolicy, Sizes
 from vigorl_lib.views import Zoom
 
 CALL = (
@@ -313,24 +316,28 @@ def test_a_bad_prediction_row_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "written, due, text, answer",
+    "written, due, text, answer, outcome",
     [
-        ("Look: red circle (12, 40).", False, "Look: red circle (12, 40).", None),
-        (" right: blue square (50, 42).", False, "right: blue square (50, 42).", None),
-        ("\n</think>\n<answer> blue square </answer>", False, "", "blue square"),
-        (" red </answer>", True, "", "red"),
-        (" red", True, "", None),
-        ("</tool_call>", False, "", None),
+        ("Look: red circle (12, 40).", False, "Look: red circle (12, 40).", None, "used"),
+        (" right: blue square (50, 42).", False, "right: blue square (50, 42).", None, "used"),
+        ("\n</think>\n<answer> blue square </answer>", False, "", "blue square", "used"),
+        (" red </answer>", True, "", "red", "used"),
+        (" red", True, "", None, "cut"),
+        ("</tool_call>", False, "", None, "empty"),
+        ("", False, "", None, "empty"),
+        ("Look. <think> Look", False, "", None, "two_thoughts"),
+        ("It is <answer> red", False, "", None, "answer_in_thought"),
+        ("1 < 2", False, "", None, "no_step"),
     ],
 )
-def test_what_is_written_becomes_a_proposal(examples, written, due, text, answer):
+def test_what_is_written_becomes_a_proposal(examples, written, due, text, answer, outcome):
     request = StepRequest(examples[0], (), due, 0)
-    proposal = policies._proposal(request, Completion(written, 3, False))
-    assert (proposal.text, proposal.answer, proposal.tokens) == (text, answer, 3)
+    assert policies._proposal(request, Completion(written, 3, False)) == (Proposal(text, answer, 3), outcome)
 
 
 def test_search_runs_on_a_real_policy(policy, examples):
-    propose = policies.step_policy(policy, "grounded", max_new_tokens=6)
+    account = Account()
+    propose = policies.step_policy(policy, "grounded", max_new_tokens=6, account=account)
     settings = SearchSettings(simulations=2, rollout_steps=2, max_depth=3)
     trees = list(
         search(
@@ -345,18 +352,23 @@ def test_search_runs_on_a_real_policy(policy, examples):
     )
     assert sorted(tree.id for tree in trees) == sorted(example.id for example in examples[:2])
     assert all(tree.calls > 0 and tree.tokens > 0 for tree in trees)
+    assert account.answered == sum(tree.calls for tree in trees) and account.calls == account.refused == 0
+    assert account.completion_tokens == sum(tree.tokens for tree in trees)
+    assert sum(account.unusable.values()) >= sum(tree.unanswered for tree in trees) > 0  # six tokens are few
 
 
 def test_a_picture_that_can_not_be_opened_gives_up_its_tree_alone(policy, examples, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
     broken = dataclasses.replace(examples[0], id="torn", images=(str(tmp_path / "torn.png"),))
-    propose = policies.step_policy(policy, "grounded", max_new_tokens=6)
+    account = Account()
+    propose = policies.step_policy(policy, "grounded", max_new_tokens=6, account=account)
     settings = SearchSettings(simulations=1, children=2, rollouts=1, rollout_steps=1)
     sizes = {"seed": 0, "batch_size": 4, "trees_in_flight": 2}
     judge = lambda example, answer: 0.0  # noqa: E731
     found = {result.id: result for result in search([broken, examples[1]], propose, judge, settings, **sizes)}
     refused = found.pop("torn")
     assert "torn.png" in refused.reason and list(found) == [examples[1].id]
+    assert account.refused == 2 and account.answered == found[examples[1].id].calls
     (alone,) = search([broken], propose, judge, settings, **sizes)
     assert alone == refused
 
@@ -455,3 +467,12 @@ def test_the_pixels_that_a_model_sees_can_be_bounded(policy, examples, tmp_path)
     small = policies.load_policy(folder, max_pixels=48 * 48)
     assert small.view_of(examples[0]).image.size == (48, 48)
     assert policies.load_policy(folder).view_of(examples[0]).image.size == (96, 96)
+
+
+@pytest.mark.parametrize("max_pixels", [None, 48 * 72])
+def test_a_teacher_is_shown_what_its_student_sees(policy, examples, tmp_path, max_pixels):
+    student = policies.load_policy(policies.save_policy(policy, tmp_path / "model"), max_pixels=max_pixels)
+    teacher = ServedPolicy("m", "http://127.0.0.1:9/v1", sizes=Sizes(**student.limits()))
+    for example in (examples[0], dataclasses.replace(examples[0], images=(png(Image.new("RGB", (900, 300))),))):
+        assert teacher.view_of(example).frame == student.view_of(example).frame
+        assert teacher.view_of(example).image.size == student.view_of(example).image.size

@@ -175,6 +175,16 @@ def test_the_page_is_escaped_and_needs_no_network():
     assert "default-src 'none'" in text
 
 
+def test_the_released_judge_is_recorded_for_both_kinds_of_trees():
+    rows = {"trees": {"value": 0.0, "n": 9}, "zoom_trees": {"value": 0.5, "n": 8}}
+    judges = {name: {"endings": 20, "false_correct": row} for name, row in rows.items()}
+    found = report.recorded({"02_search_traces": {"metrics": {"judges": judges}}})
+    assert {name: (leaf["value"], leaf["n"]) for name, leaf in found.items()} == {
+        "search.vigorl_judge_false_correct": (0.0, 9),
+        "search.vigorl_judge_false_correct_zoom": (0.5, 8),
+    }
+
+
 def test_every_recorded_figure_has_a_step_and_every_unit_a_figure():
     steps = {place.partition("/")[0] for places in report.RECORDED.values() for place in places}
     ends = {name.rpartition(".")[2] for name in (*report.RECORDED, "reproduce.peak_gib")}

@@ -373,6 +373,7 @@ def test_measurements_merge_and_are_complete(tmp_path):
         ("search..speed", {}, "lower case"),
         ("a.b", {"value": 1, "unit": "s", "command": "x", "mean": 1}, r"a\.b: unknown keys \['mean'\]"),
         ("a.b", {"value": 1}, r"a\.b: \['command', 'unit'\] missing"),
+        ("a.b", {"value": 1, "unit": "s", "command": "x", "seeds": 1}, r"a\.b: seeds is 1; list them"),
         ("a.b", {"value": float("inf"), "unit": "s", "command": "x"}, r"a\.b\.value is inf"),
     ],
 )

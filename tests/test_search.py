@@ -491,6 +491,15 @@ def test_broken_tree_records_are_named():
         Tree.from_json({**record, "extra": 1})
 
 
+@pytest.mark.parametrize(("part", "key"), [("node", "simulation"), ("node", "rejected"), ("rollout", "tokens")])
+def test_a_record_that_lacks_what_has_a_default_is_of_another_version(part, key):
+    record = plain(grown(TINY[0]))
+    node = next(child for child in record["root"]["children"] if child["rollouts"])
+    del (node if part == "node" else node["rollouts"][0])[key]
+    with pytest.raises(ValueError, match=f"'cup-or-bowl' is not a search record .{part}: {key} missing"):
+        Tree.from_json(record)
+
+
 def test_search_needs_no_torch():
     code = "import sys, vigorl_lib.search.mcts, vigorl_lib.search.linearise; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0

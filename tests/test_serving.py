@@ -70,12 +70,14 @@ def test_trees_grow_on_a_real_server(url):
     for tree in trees.values():
         assert isinstance(tree, Tree)
         check_visits(tree.root)
-    assert asked.account.answered == sum(tree.calls for tree in trees.values()) == asked.account.calls
+    unusable = sum(asked.account.unusable.values())
+    again = asked.account.answered - sum(tree.calls for tree in trees.values())  # what was no step is drawn once more
+    assert asked.account.calls == asked.account.answered and again <= unusable <= 2 * again
     assert asked.account.completion_tokens == sum(tree.tokens for tree in trees.values()) > 0
     # It is the shipped model that answers, and it sees the picture: it points at things and names an option.
     nodes = [node for tree in trees.values() for _, node in tree.nodes() if node.answer]
     assert any(node.points and node.answer in tree.question for tree in trees.values() for _, node in tree.nodes())
-    assert nodes and asked.account.unusable < asked.account.answered / 2
+    assert nodes and unusable < asked.account.answered / 2
 
 
 def test_a_real_server_s_no_is_a_refusal_with_its_words(url):

@@ -27,7 +27,7 @@ from vigorl_lib import grounding, images, prompts, traces, views
 from vigorl_lib.attention import see_by_length
 from vigorl_lib.processors import load_processor, save_processor
 from vigorl_lib.prompts import Mode
-from vigorl_lib.records import Example, Prediction, Proposal, Refused, StepRequest
+from vigorl_lib.records import Account, Asked, Example, Prediction, Proposal, Refused, StepRequest
 from vigorl_lib.views import View, Zoom
 
 Messages = list[dict[str, Any]]
@@ -97,7 +97,7 @@ class LocalPolicy:
 
     def view_of(self, example: Example) -> View:
         """The example's picture as the model sees it. Raises what `images.open_image` raises."""
-        return views.view_of(example, self._limits(), self.dialect.points)
+        return views.view_of(example, self.limits(), self.dialect.points)
 
     def conversation(self, example: Example, image: Image.Image, mode: Mode) -> Messages:
         """What the model is asked about an example, in its own dialect."""
@@ -105,15 +105,16 @@ class LocalPolicy:
 
     def frame_of(self, example: Example) -> grounding.Frame | None:
         """The frame in which the policy writes the place that an example asks for; None if it asks for none."""
-        return views.frame_of(example, self._limits(), self.dialect.points)
+        return views.frame_of(example, self.limits(), self.dialect.points)
 
     def image_tokens(self, size: tuple[int, int]) -> int:
         """How many tokens a picture of (width, height) pixels becomes; a crop too."""
-        limits = self._limits()
+        limits = self.limits()
         width, height = images.fit_size(*size, **limits)
         return width * height // limits["factor"] ** 2
 
-    def _limits(self) -> dict[str, int]:
+    def limits(self) -> dict[str, int]:
+        """How large a picture the model is shown, as `images.fit_size` and `served.Sizes` take it."""
         settings = self.processor.image_processor
         return {
             "min_pixels": settings.size.shortest_edge,
@@ -481,6 +482,7 @@ def step_policy(
     max_new_tokens: int = 48,
     stop: str = ".",
     remembered_bytes: int = 2**29,
+    account: Account | None = None,
 ) -> Any:
     """The policy as the search sees it: a batch of step requests in, a batch of proposals out.
 
@@ -489,8 +491,9 @@ def step_policy(
     model needs that, a local one does not.) `stop` ends a step: a step of the nano policy is a sentence.
     An example's prompt and each chain of steps are read once and remembered, for the last used examples that fit
     into `remembered_bytes`: make a new step policy after training. Requests about a picture that can not be opened are
-    `Refused`, with the reason.
+    `Refused`, with the reason. The `account` counts all requests.
     """
+    account = account or Account()
     known: collections.OrderedDict[str, dict[tuple[str, ...], Prompt]] = collections.OrderedDict()
     held = 0  # bytes of all that is known
 
@@ -542,8 +545,14 @@ def step_policy(
             stop=stop,
             seed=seed,
         )
-        proposals = iter([_proposal(request, said) for request, said in zip(requests, written, strict=True)])
-        return [met[request.example.id] or next(proposals) for request in asked]
+        said, made = iter(written), []
+        for request in asked:
+            id = request.example.id
+            found, outcome = (met[id], "refused") if met[id] else _proposal(request, next(said))
+            tokens, reason = (0, str(found)) if met[id] else (found.tokens, "")
+            account.add(Asked(id, request.seed, 0, 0.0, 0, tokens, outcome, reason))
+            made.append(found)
+        return made
 
     return propose
 
@@ -557,17 +566,13 @@ def _nearest(known: dict[tuple[str, ...], Prompt], steps: tuple[str, ...], messa
     return known[()]
 
 
-def _proposal(request: StepRequest, completion: Completion) -> Proposal:
-    text = (ANSWER_OPENING if request.must_answer else STEP_OPENING) + completion.text
-    if request.must_answer:
-        text = STEP_OPENING + text
-    turn = traces.parse_turn(text, zoom=False)
+def _proposal(request: StepRequest, completion: Completion) -> tuple[Proposal, str]:
+    """What a completion proposes, and "used", or why nothing could be taken of it."""
+    text = STEP_OPENING + (ANSWER_OPENING if request.must_answer else "") + completion.text
+    turn, step, tokens = traces.parse_turn(text, zoom=False), completion.text.strip(), completion.tokens
     if turn.answer:
-        return Proposal(
-            text="" if request.must_answer else (turn.think or ""),
-            answer=turn.answer,
-            tokens=completion.tokens,
-        )
-    if request.must_answer or "<" in completion.text:
-        return Proposal(text="", answer=None, tokens=completion.tokens)
-    return Proposal(text=completion.text.strip(), answer=None, tokens=completion.tokens)
+        return Proposal("" if request.must_answer else (turn.think or ""), turn.answer, tokens), "used"
+    if step and not request.must_answer and "<" not in step:
+        return Proposal(step, None, tokens), "used"
+    whole = text if "</think>" in text else f"{text}</think>"  # a step is stopped before it
+    return Proposal("", None, tokens), traces.step_problem(whole, must_answer=request.must_answer) or "no_step"

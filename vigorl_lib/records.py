@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from io import FileIO
 from pathlib import Path
@@ -78,6 +79,55 @@ class Proposal:
 
 class Refused(Exception):
     """A request that a policy will not answer, whatever one does: the reason is its text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """One request to a policy, and how it went.
+
+    id, seed           of the example, and of the sampling
+    attempts           calls over the wire, retries included; 0 of a local model
+    seconds            until the reply was there; 0 where the requests of a batch share the time
+    prompt_tokens      that a server read; 0 of a local model, which reads a prompt once for many requests
+    completion_tokens  that were written
+    outcome            "used", "refused", or why nothing could be taken of the reply (`traces.step_problem`)
+    reason             of a refusal
+    """
+
+    id: str
+    seed: int
+    attempts: int
+    seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    outcome: str
+    reason: str = ""
+
+
+@dataclasses.dataclass
+class Account:
+    """The sums over a policy's requests: answered or refused, calls over the wire, tokens as in `Asked`.
+
+    `unusable` counts the replies of which nothing could be taken, by reason; they are answered, too.
+    """
+
+    answered: int = 0
+    refused: int = 0
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    unusable: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def add(self, asked: Asked) -> None:
+        """Count one more request."""
+        refused = asked.outcome == "refused"
+        self.refused += refused
+        self.answered += not refused
+        self.calls += asked.attempts
+        self.prompt_tokens += asked.prompt_tokens
+        self.completion_tokens += asked.completion_tokens
+        if not refused and asked.outcome != "used":
+            self.unusable[asked.outcome] += 1
 
 
 def to_json(record: Any) -> dict[str, Any]:

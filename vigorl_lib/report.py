@@ -63,6 +63,7 @@ RECORDED = {
     "control.text_only.accuracy": ["06_eval_spatial/control.text_only.accuracy"],
     "control.random_points.accuracy": ["06_eval_spatial/control.random_points.accuracy"],
     "search.vigorl_judge_false_correct": ["02_search_traces/judges.trees.false_correct"],
+    "search.vigorl_judge_false_correct_zoom": ["02_search_traces/judges.zoom_trees.false_correct"],
     **{f"web.nano.{name}.success": [f"{WEB}/nano.{name}.success"] for name in ("grounded", "ungrounded")},
     "behaviours.coder.precision": [f"{HABITS}/coder.precision"],
     "behaviours.coder.recall": [f"{HABITS}/coder.recall"],

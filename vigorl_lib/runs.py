@@ -466,6 +466,8 @@ def record_measurements(path: str | os.PathLike, measurements: Mapping[str, Mapp
             raise ValueError(f"{name}: unknown keys {sorted(unknown)}; use {', '.join(MEASUREMENT_KEYS)}")
         if missing := {"value", "unit", "command"} - set(entry):
             raise ValueError(f"{name}: {sorted(missing)} missing")
+        if not isinstance(entry.get("seeds", []), list):
+            raise ValueError(f"{name}: seeds is {entry['seeds']!r}; list them, as [0]")
         filled = {"commit": code_version()["commit"], "machine": machine(), **entry}
         ledger[name] = _plain({key: filled.get(key) for key in MEASUREMENT_KEYS}, name)
     path.parent.mkdir(parents=True, exist_ok=True)

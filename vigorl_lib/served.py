@@ -2,7 +2,7 @@
 
 A server can not be made to go on with its own message, so each step is asked for anew, with the former thoughts in the
 user's text, as the released teacher is asked. Retries with back-off and jitter, time-outs and connection pools are the
-`openai` client's; this module adds how many requests may be in flight, and the account.
+`openai` client's; this module adds how many requests may be in flight, and the account of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import functools
 import itertools
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,31 +27,19 @@ from openai.types.chat import ChatCompletion
 from vigorl_lib import prompts, traces, views
 from vigorl_lib.grounding import Frame
 from vigorl_lib.nano.drawing import png
-from vigorl_lib.records import Example, Proposal, Refused, StepRequest
+from vigorl_lib.records import Account, Asked, Example, Proposal, Refused, StepRequest
 from vigorl_lib.views import View
 
 PICTURES_KEPT = 256  # encoded; more trees than that are seldom in flight
 POOL = 8  # connections
 
 
-@dataclasses.dataclass
-class Account:
-    """What a server was asked and what it cost: requests that were answered, calls over the wire (retries included),
-    refusals, replies without a usable step, and tokens as the server counts them."""
-
-    answered: int = 0
-    calls: int = 0
-    refused: int = 0
-    unusable: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
 @dataclasses.dataclass(frozen=True)
 class Sizes:
     """How the server's model sees a picture: it comes fitted already, so that points are pixels of what was sent.
 
-    The defaults are those of Qwen2.5-VL: sides are multiples of 28 pixels, at most 1,280 visual tokens.
+    The defaults are those of Qwen2.5-VL: sides are multiples of 28 pixels, at most 1,280 visual tokens. Where a student
+    learns from what it writes, they are the student's (`LocalPolicy.limits`), or points would mean other places.
     """
 
     min_pixels: int = 4 * 28 * 28
@@ -58,8 +53,10 @@ QWEN2_5_VL = Sizes()
 class ServedPolicy:
     """A model behind a server, as the search asks it: `await policy.ask(request)`.
 
-    `system` is the system prompt. `concurrency` bounds the requests in flight. A request that still fails after
-    `retries`, or that the server refuses, raises `Refused` with the reason.
+    `system` is the system prompt; a key is read from the environment variable OPENAI_API_KEY. `concurrency` bounds the
+    requests in flight. A request that still fails after `retries`, or that the server refuses, raises `Refused` with
+    the reason. `account` has the sums of all requests, and the file `log`, if there is one, a JSON line
+    (`records.Asked`) of each.
     """
 
     def __init__(
@@ -67,7 +64,6 @@ class ServedPolicy:
         model: str,
         base_url: str,
         *,
-        api_key: str = "none",
         system: str = prompts.TEACHER_SYSTEM,
         temperature: float = 1.0,
         max_new_tokens: int = 512,
@@ -75,11 +71,14 @@ class ServedPolicy:
         retries: int = 5,
         timeout: float = 60.0,
         sizes: Sizes = QWEN2_5_VL,
+        log: str | Path | None = None,
     ) -> None:
         self.model, self.system, self.sizes, self.account = model, system, sizes, Account()
+        self._log, self._attempts = log, Counter()
         self._sampling = {"temperature": temperature, "max_tokens": max_new_tokens}
         self._concurrency = concurrency
-        self._server = {"base_url": base_url, "api_key": api_key, "max_retries": retries, "timeout": timeout}
+        key = os.environ.get("OPENAI_API_KEY") or "none"  # a server of one's own wants none
+        self._server = {"base_url": base_url, "api_key": key, "max_retries": retries, "timeout": timeout}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pictures: dict[str, str] = {}
 
@@ -99,7 +98,7 @@ class ServedPolicy:
         return openai.AsyncOpenAI(**self._server, http_client=counting)
 
     async def _count(self, request: Any) -> None:
-        self.account.calls += 1
+        self._attempts[asyncio.current_task()] += 1
 
     def view_of(self, example: Example) -> View:
         """The example's picture as it is sent. Raises what `images.open_image` raises."""
@@ -110,34 +109,60 @@ class ServedPolicy:
         return views.frame_of(example, dataclasses.asdict(self.sizes))
 
     async def ask(self, request: StepRequest) -> Proposal:
-        """The next step of a chain, or its answer; a reply that is neither is a proposal of nothing."""
+        """The next step of a chain, or its answer. Where the reply is neither, another one is drawn, once; if that is
+        none either, a proposal of nothing. Its tokens are those of both."""
         try:
             messages = self.messages(request)
         except (OSError, ValueError) as error:  # a picture that is none
-            self.account.refused += 1
-            raise Refused(f"{type(error).__name__}: {error}"[:500]) from error
-        text, tokens = await self.say(messages, request.seed)
-        proposal = read_step(text, tokens, must_answer=request.must_answer)
-        self.account.unusable += not proposal.text and proposal.answer is None
-        return proposal
+            reason = f"{type(error).__name__}: {error}"[:500]
+            self._note(Asked(request.example.id, request.seed, 0, 0.0, 0, 0, "refused", reason))
+            raise Refused(reason) from error
+        problem, tokens = functools.partial(traces.step_problem, must_answer=request.must_answer), 0
+        for seed in (request.seed, 2**32 - 1 - request.seed):
+            text, written = await self.say(messages, seed, id=request.example.id, problem=problem)
+            tokens += written
+            if not problem(text):
+                break
+        return read_step(text, tokens, must_answer=request.must_answer)
 
-    async def say(self, messages: list[dict[str, Any]], seed: int = 0) -> tuple[str, int]:
-        """The reply to any conversation, and its tokens. Raises Refused with what the server said."""
+    async def say(
+        self,
+        messages: list[dict[str, Any]],
+        seed: int = 0,
+        *,
+        id: str = "",
+        problem: Callable[[str], str] = lambda text: "",
+    ) -> tuple[str, int]:
+        """The reply to any conversation, and its tokens. Raises Refused with what the server said.
+
+        `id`, and what `problem` finds wrong with the text, are for the account.
+        """
         client, seats = self._connected()
         body = {"model": self.model, "messages": messages, "seed": seed} | self._sampling
         async with seats:
+            began, read, written, outcome, reason = time.monotonic(), 0, 0, "refused", "given up meanwhile"
             try:
                 # Not `chat.completions.create`: it walks through every message for types, a quarter of a call's time.
                 reply = await client.post("/chat/completions", cast_to=ChatCompletion, body=body)
-            except (openai.OpenAIError, OSError, ValueError) as error:
-                self.account.refused += 1
+                text = (reply.choices[0].message.content or "").strip()
+                used = reply.usage
+                read, written = (int(used.prompt_tokens), int(used.completion_tokens)) if used else (0, 0)
+                outcome, reason = problem(text) or "used", ""
+            # The last three: a 200 that is no completion, such as a proxy's page.
+            except (openai.OpenAIError, OSError, ValueError, AttributeError, IndexError, TypeError) as error:
                 told = error.response.text if isinstance(error, openai.APIStatusError) else str(error)
-                raise Refused(f"{type(error).__name__}: {told}"[:500]) from error
-        tokens = reply.usage.completion_tokens if reply.usage else 0
-        self.account.answered += 1
-        self.account.completion_tokens += tokens
-        self.account.prompt_tokens += reply.usage.prompt_tokens if reply.usage else 0
-        return (reply.choices[0].message.content if reply.choices else None) or "", tokens
+                reason = f"{type(error).__name__}: {told}"[:500]
+                raise Refused(reason) from error
+            finally:
+                seconds, attempts = time.monotonic() - began, self._attempts.pop(asyncio.current_task(), 0)
+                self._note(Asked(id, seed, attempts, seconds, read, written, outcome, reason))
+        return text, written
+
+    def _note(self, asked: Asked) -> None:
+        self.account.add(asked)
+        if self._log:
+            with open(self._log, "a", encoding="utf-8") as file:  # not forced to disk, which takes longer than all this
+                file.write(json.dumps(vars(asked), ensure_ascii=False) + "\n")
 
     def messages(self, request: StepRequest) -> list[dict[str, Any]]:
         """The conversation of one request: the picture, the question, the former thoughts, and perhaps the call to
@@ -167,15 +192,9 @@ class ServedPolicy:
 def read_step(text: str, tokens: int, *, must_answer: bool) -> Proposal:
     """A server's reply as a proposal: one thought, or an answer with or without one.
 
-    Of a reply with two thoughts, with an answer inside a thought, or without either, nothing is taken.
+    Nothing is taken of a reply with a `traces.step_problem`: two thoughts, an answer inside a thought, or neither.
     """
-    turn = traces.parse_turn(text.strip(), zoom=False)
-    nothing = Proposal("", None, tokens)
-    answered_in_thought = "<answer>" in text.partition("</think>")[0] and "</think>" in text
-    if text.count("<think>") > 1 or text.count("<answer>") > 1 or answered_in_thought:
-        return nothing
-    if turn.answer is not None:
-        return Proposal("" if must_answer else (turn.think or ""), turn.answer, tokens)
-    if must_answer or turn.think is None or "<answer>" in text:
-        return nothing
-    return Proposal(turn.think, None, tokens)
+    if traces.step_problem(text, must_answer=must_answer):
+        return Proposal("", None, tokens)
+    turn = traces.parse_turn(text, zoom=False)
+    return Proposal("" if must_answer else (turn.think or ""), turn.answer, tokens)

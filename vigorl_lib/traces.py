@@ -179,6 +179,29 @@ def parse_turn(text: str, *, zoom: bool) -> Turn:
     )
 
 
+def step_problem(text: str, *, must_answer: bool) -> str:
+    """Why a reply is neither one thought nor an answer, in a word; "" where it is.
+
+    The words are empty, two_thoughts, two_answers, answer_in_thought, cut (a tag that is never closed), no_answer
+    (which was due) and no_step (no tags).
+    """
+    thought, closed, _ = text.partition("</think>")
+    if text.count("<think>") > 1:
+        return "two_thoughts"
+    if text.count("<answer>") > 1:
+        return "two_answers"
+    if closed and "<answer>" in thought:
+        return "answer_in_thought"
+    turn = parse_turn(text, zoom=False)
+    if turn.answer is not None or (turn.think and not must_answer and "<answer>" not in text):
+        return ""
+    if "unclosed_tag" in turn.problems:
+        return "cut"
+    if not (turn.think or _TAG.sub("", text).strip()):
+        return "empty"
+    return "no_answer" if must_answer else "no_step"
+
+
 def parse_trace(turns: Sequence[str], *, zoom: bool) -> Trace:
     """Read the policy's messages of one rollout, in order (see `parse_turn`)."""
     return Trace(tuple(parse_turn(turn, zoom=zoom) for turn in turns))

@@ -12,6 +12,7 @@ from statistics import mean
 from typing import Any
 
 import datasets
+from huggingface_hub import HfApi
 
 from vigorl_lib.runs import write_text_atomic
 from vigorl_lib.search.linearise import Chain, to_single
@@ -27,6 +28,7 @@ FEATURES = datasets.Features(
         "text": datasets.Value("string"),
     }
 )
+FILES = ("README.md", "chains.parquet")
 CARD = """---
 pretty_name: Grounded reasoning chains
 configs:
@@ -92,6 +94,20 @@ def load(name: str | Path) -> list[Chain]:
     return [
         Chain(row["tree_id"], tuple(row["node_path"]), row["kind"], tuple(row["steps"]), row["answer"]) for row in found
     ]
+
+
+def push(folder: str | Path, repo: str, *, private: bool = True) -> str:
+    """Upload a folder that `save` wrote, card included, to the hub's dataset `repo`; the address of the commit.
+
+    A dataset that is not there is made, `private` or not. Needs a token that may write (`hf auth login`). Raises
+    FileNotFoundError where the folder lacks the chains or the card.
+    """
+    if missing := [name for name in FILES if not (Path(folder) / name).exists()]:
+        raise FileNotFoundError(f"{folder}: no {' and no '.join(missing)}; write them with `dataset.save`")
+    hub = HfApi()
+    hub.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+    done = hub.upload_folder(repo_id=repo, repo_type="dataset", folder_path=folder, allow_patterns=list(FILES))
+    return done.commit_url
 
 
 def _kinds(chains: Sequence[Chain]) -> list[str]:

@@ -342,6 +342,7 @@ class _InFlight:
     requests: list[StepRequest]
     proposals: list[Proposal] = dataclasses.field(default_factory=list)
     refused: str = ""
+    tokens: int = 0
 
 
 def _search(
@@ -368,10 +369,11 @@ def _search(
                 tree.refused = str(proposal)
             else:
                 tree.proposals.append(proposal)
+                tree.tokens += proposal.tokens
         growing, finished = [], []
         for tree in trees:
             if tree.refused:
-                finished.append(Quarantined(tree.id, tree.refused))
+                finished.append(Quarantined(tree.id, tree.refused, tree.tokens))
                 continue
             if len(tree.proposals) == len(tree.requests):
                 try:

@@ -1,8 +1,7 @@
 """The search on a policy that answers one request at a time and takes its time: a server, which batches by itself.
 
 Each tree is a task of its own. It asks for a batch, waits until all of it is there, and goes on; meanwhile other trees
-ask. One selection is in flight per tree, so a tree is the one that `mcts.search` grows with the same answers: the
-speed changes nothing but time.
+ask. A tree is the one that `mcts.search` grows with the same settings and answers: the speed changes nothing but time.
 """
 
 from __future__ import annotations
@@ -12,30 +11,38 @@ import itertools
 import queue
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from vigorl_lib.records import Example, Proposal, Refused, StepRequest
 from vigorl_lib.search.mcts import Judge, SearchSettings, grow
 from vigorl_lib.search.tree import Quarantined, Tree
 
 Ask = Callable[[StepRequest], Awaitable[Proposal]]
+UNREAD = 64  # finished trees that wait to be read
 
 
 async def grow_served(
     example: Example, ask: Ask, judge: Judge, settings: SearchSettings, seed: int
 ) -> Tree | Quarantined:
     """One tree; its requests go out together. Whatever else than `Refused` goes wrong is raised."""
-    asking, proposals = grow(example, judge, settings, seed), None
+    asking, proposals, tokens = grow(example, judge, settings, seed), None, 0
+
+    async def counted(request: StepRequest) -> Proposal:
+        nonlocal tokens
+        proposal = await ask(request)
+        tokens += proposal.tokens
+        return proposal
+
     while True:
         try:
             requests = asking.send(proposals)
         except StopIteration as end:
             return end.value
-        tasks = [asyncio.ensure_future(ask(request)) for request in requests]
+        tasks = [asyncio.ensure_future(counted(request)) for request in requests]
         try:
             proposals = await asyncio.gather(*tasks)
         except Refused as refusal:
-            return Quarantined(example.id, str(refusal))
+            return Quarantined(example.id, str(refusal), tokens)
         finally:
             for task in tasks:
                 task.cancel()
@@ -70,19 +77,20 @@ async def search_served(
 def in_thread(results: Callable[[], AsyncIterator[Tree | Quarantined]]) -> Iterator[Tree | Quarantined]:
     """What an asynchronous search yields, for code that is not: a notebook has a running loop of its own.
 
-    Closing the iterator ends the search after the tree that comes next. An error of the search is raised here.
+    The search waits for who reads slowly. Closing the iterator ends it after the tree that comes next. An error of the
+    search is raised here.
     """
-    found: queue.Queue = queue.Queue()
+    found: queue.Queue = queue.Queue(UNREAD)
     end, stop = object(), threading.Event()
 
     async def pump() -> None:
         try:
             async for result in results():
-                found.put(result)
+                await asyncio.to_thread(found.put, result)  # requests in flight go on
                 if stop.is_set():
                     return
         finally:
-            found.put(end)
+            await asyncio.to_thread(found.put, end)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         running = pool.submit(asyncio.run, pump())
@@ -92,3 +100,7 @@ def in_thread(results: Callable[[], AsyncIterator[Tree | Quarantined]]) -> Itera
             running.result()  # raises what ended the search, if anything did
         finally:
             stop.set()
+            while not running.done():  # it may wait for room
+                while not found.empty():
+                    found.get()
+                wait([running], timeout=0.05)

@@ -66,10 +66,11 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Quarantined:
-    """An example whose tree could not be grown: its id, and why. The search goes on without it."""
+    """An example whose tree could not be grown: its id, why, and the tokens that it cost. The search goes on."""
 
     id: str
     reason: str
+    tokens: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +113,11 @@ class Tree:
     def from_json(cls, value: Mapping[str, Any]) -> Tree:
         """The tree that `to_json` wrote, also after a trip through a JSON file.
 
-        Raises ValueError naming the tree where a key is missing or unknown, or where the visit counts do
-        not add up.
+        Raises ValueError naming the tree where a key of it, a node or a rollout is missing or unknown, or where the
+        visit counts do not add up.
         """
         try:
-            tree = cls(**{**value, "root": _node_from_json(value["root"])})
+            tree = cls(**_whole(cls, value) | {"root": _node_from_json(value["root"])})
             check_visits(tree.root)
         except (KeyError, TypeError, ValueError) as error:
             message = f"tree {value.get('id')!r} is not a search record ({error}); search it again"
@@ -128,9 +129,19 @@ def _node_from_json(value: Mapping[str, Any]) -> Node:
     nested = {
         "points": tuple((x, y) for x, y in value["points"]),
         "children": tuple(_node_from_json(child) for child in value["children"]),
-        "rollouts": tuple(Rollout(**{**item, "steps": tuple(item["steps"])}) for item in value["rollouts"]),
+        "rollouts": tuple(Rollout(**_whole(Rollout, x) | {"steps": tuple(x["steps"])}) for x in value["rollouts"]),
     }
-    return Node(**{**value, **nested})
+    return Node(**_whole(Node, value) | nested)
+
+
+def _whole(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The value, if it has the keys of this version: a default would hide that another one wrote it."""
+    if wrong := set(value) ^ _KEYS[kind]:
+        raise ValueError(f"{kind.__name__.lower()}: {', '.join(sorted(wrong))} missing or unknown")
+    return dict(value)
+
+
+_KEYS = {kind: {field.name for field in dataclasses.fields(kind)} for kind in (Tree, Node, Rollout)}
 
 
 def walk(root: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
