@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 import json
 import re
 
@@ -153,6 +154,47 @@ def test_a_browser_that_dies_costs_its_episodes_and_the_run_goes_on(saved, tmp_p
     assert "Crashed" in episodes[0].error and episodes[0].scores == {"official": 0, "clean": 0}
     assert success_rate(episodes, "clean") == pytest.approx(2 / 3), "the broken one counts"
     assert "turns" in data_of(viewer.episode_html(episodes[0], tmp_path / "run" / "classifieds_0"))
+
+
+@needs_chromium
+def test_a_crash_in_mid_episode_is_its_last_step_with_its_reason(saved, tmp_path, monkeypatch):
+    solved, path = saved
+    act = web.Environment.act
+
+    async def deadly(self, action):
+        if action.verb == "stop":
+            await self.context.browser.close()
+        return await act(self, action)
+
+    monkeypatch.setattr(web.Environment, "act", deadly)
+    with serve(0) as sites:
+        (task,) = load_tasks(path, sites.urls)[:1]
+        (episode,) = run([task], lambda task: scripted(solved[task.id].steps), tmp_path / "run", sites)
+        turns = read_trace(tmp_path / "run" / "classifieds_0")
+        assert (episode.end, episode.steps) == ("error", len(turns)) and "the browser is gone" in episode.error
+        assert [turn.reason for turn in turns] == [None, "the browser is gone"] and turns[-1].action.startswith("stop")
+
+        (tmp_path / "run/episodes.jsonl").unlink()
+        nowhere = dataclasses.replace(task, start_urls=("http://127.0.0.1:9/",))
+        (episode,) = run([nowhere], lambda task: scripted([]), tmp_path / "run", sites, origins=["http://127.0.0.1:9"])
+        assert (episode.end, episode.steps) == ("error", 0), "the trace of the time before is not this one's"
+
+
+@needs_chromium
+def test_long_texts_do_not_fill_the_next_prompts(saved, tmp_path):
+    _, path = saved
+    heard = []
+    replies = iter(["goto [" + "x" * 5000 + "]", "press [" + "y" * 5000 + "]", "type [{}] [" + "z" * 1900 + "] [0]"])
+
+    def policy(seen, objective, previous):
+        heard.append(previous)
+        field = next(mark.id for mark in seen.marks if mark.editable)
+        return next(replies, "stop []").replace("{}", str(field))
+
+    with serve(0) as sites:
+        run(load_tasks(path, sites.urls)[:1], lambda task: policy, tmp_path / "run", sites)
+    assert [one[0] for one in heard[-1]] == ["g", "p", "t"] and max(map(len, heard[-1])) < 700
+    assert heard[-1][2].startswith("type [INPUT] [Search listings] [zzz") and heard[-1][2].count("z") == agent.MAX_SAID
 
 
 def test_a_run_is_checked_before_it_begins(saved, tmp_path):

@@ -39,7 +39,9 @@ PAGE = """<!doctype html><title>Test</title><body style="margin: 0">
 <button style="visibility: hidden">hidden</button> <button style="position: absolute; top: 3000px">below</button>
 <label for="f">Field</label> <input id="f"> <input type="checkbox" aria-label="Tick">
 <select aria-label="Choice"><option>one</option><option>two words</option></select>
+<input readonly aria-label="Fixed"> <fieldset disabled><input aria-label="Off"></fieldset>
 <button onclick="this.textContent = 'clicked'">Press me</button>
+<button onclick="document.title = 'bought'">Buy</button>
 <button onclick="alert('hold')">Alert</button> <button onclick="window.close()">Close</button>
 <button onclick="while (true);">Hang</button> <button onclick="location = '/slow'">Slow</button>
 <a href="/second"><img alt="A picture" src="data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
@@ -119,6 +121,8 @@ def test_marks_and_actions():
                 assert await act("clear [{}]", "Field") is None and await env.page.evaluate(field) == ""
                 assert "takes no text" in await act("type [{}] [x]", "Tick")
                 assert "takes no text" in await act("clear [{}]", "Second")
+                assert "takes no text" in await act("type [{}] [x]", "Fixed")
+                assert "takes no text" in await act("type [{}] [x]", "Off")
                 assert "characters" in await act("type [{}] [" + "x" * 3000 + "]", "Field")
                 assert await act("type [{}] [two words]", "Choice") is None
                 assert await env.page.evaluate("() => document.querySelector('select').value") == "two words"
@@ -126,6 +130,17 @@ def test_marks_and_actions():
                 assert await act("click [{}]", "Alert") is None, "a dialog is dismissed"
                 assert "no element [999]" in await act("click [999]")
                 assert "no element [0]" in await act("click [0]")
+                button = "document.querySelector('[onclick*=bought]')"
+                changes = (
+                    ("Buy", "textContent = 'Pay'"),
+                    ("Pay", "style.marginTop = '300px'"),
+                    ("Pay", "hidden = true"),
+                )
+                for label, change in changes:  # while the model thinks
+                    gone = mark(await env.observe(), label).id
+                    await env.page.evaluate(f"() => {{ {button}.{change}; }}")
+                    assert await env.act(parse_action(f"click [{gone}]")) == f"element [{gone}] is no longer there"
+                assert await env.page.title() == "Test", "and what stands there now was not clicked"
                 await env.act(parse_action("scroll [down]"))
                 assert "numbers are 1 to 0" in await env.act(parse_action("click [1]")), "ids are those of one look"
                 assert await env.page.evaluate("() => scrollY") == VIEWPORT[1]

@@ -30,6 +30,7 @@ from vigorl_lib.web.helpers import HELPERS, Helper
 from vigorl_lib.web.sites import COOKIE, Sites
 
 MAX_STEPS, MAX_UNPARSABLE, MAX_REPEATED = 30, 3, 5
+MAX_SAID = 200  # characters of what an action types, visits or presses, as later prompts have it
 PROTOCOLS: tuple[Protocol, ...] = ("official", "clean")
 
 # (what is to be seen, the objective, the actions before, oldest first) -> the reply. It is called in threads, by as
@@ -87,12 +88,13 @@ async def run_episode(
 ) -> Episode:
     """One episode in an environment that was opened for the task; its trace grows in `folder/trace.jsonl`.
 
+    The folder is there, without a trace.
+
     Raises `web.Crashed`, Playwright's errors and ValueError of the evaluation.
     """
     actions: list[Action | None] = []
     previous: list[str] = []
     answer, end = "", "max_steps"
-    folder.mkdir(parents=True, exist_ok=True)
     trace = folder / "trace.jsonl"
     trace.unlink(missing_ok=True)
     for step in range(MAX_STEPS):
@@ -100,8 +102,11 @@ async def run_episode(
         screenshot = f"step{step:02d}.png"
         (folder / screenshot).write_bytes(seen.screenshot)
         reply = await asyncio.to_thread(policy, seen, task.intent, tuple(previous))
-        action = reply_action(reply)
-        reason = "this is no action" if action is None else await environment.act(action)
+        action, crash = reply_action(reply), None
+        try:
+            reason = "this is no action" if action is None else await environment.act(action)
+        except web.Crashed as error:
+            crash, reason = error, str(error)
         actions.append(action)
         said = _described(action, seen) if action else reply.strip()[:100]
         previous.append(said if reason is None else f"{said} ({reason})")
@@ -110,6 +115,8 @@ async def run_episode(
             tuple((mark.tag, mark.text or mark.label, mark.box) for mark in seen.marks),
         )  # fmt: skip
         append_line(trace, _plain(dataclasses.asdict(turn)))
+        if crash:
+            raise crash
         if action is not None and action.verb == "stop":
             answer, end = action.content, "stopped"
             break
@@ -178,7 +185,9 @@ async def run_tasks(
                 return running[-1]
 
         async def one(task: Task) -> Episode:
-            cookie = None
+            place, cookie = folder_of(folder, task.id), None
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "trace.jsonl").unlink(missing_ok=True)  # of an episode that is done again
             if sites:
                 cookie = COOKIE, secrets.token_hex(16)
                 sites.reset(cookie[1], seed)
@@ -186,7 +195,6 @@ async def run_tasks(
                 await browser(), task.start_urls, allowed, cookie=cookie, storage_state=task.storage_state,
                 viewport=viewport, colours=colours, timeout=timeout, pause=pause, live=live, fenced=sites is not None,
             ) as environment:  # fmt: skip
-                place = folder_of(folder, task.id)
                 return await run_episode(
                     environment, task, policy_of(task), place, judge=judge, vqa=vqa, helpers=helpers
                 )
@@ -197,7 +205,9 @@ async def run_tasks(
                 (found,) = await asyncio.gather(one(task), return_exceptions=True)
                 if isinstance(found, BaseException) and not isinstance(found, Exception):
                     raise found
-                done[task.id] = _broken(task, found) if isinstance(found, Exception) else found
+                if isinstance(found, Exception):
+                    found = _broken(task, found, len(list(read_lines(folder_of(folder, task.id) / "trace.jsonl"))))
+                done[task.id] = found
                 append_line(folder / "episodes.jsonl", _plain(dataclasses.asdict(done[task.id])))
 
         if left:
@@ -208,9 +218,9 @@ async def run_tasks(
     return [done[task.id] for task in tasks]
 
 
-def _broken(task: Task, error: Exception) -> Episode:
+def _broken(task: Task, error: Exception, steps: int) -> Episode:
     message = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
-    return Episode(task.id, task.intent, "", dict.fromkeys(PROTOCOLS, 0.0), 0, "error", message)
+    return Episode(task.id, task.intent, "", dict.fromkeys(PROTOCOLS, 0.0), steps, "error", message)
 
 
 def success_rate(episodes: Sequence[Episode], protocol: Protocol) -> float:
@@ -245,7 +255,8 @@ def _early_end(actions: Sequence[Action | None]) -> str | None:
 
 
 def _described(action: Action, seen: Observation) -> str:
-    """The action as ViGoRL's prompts list it: `click [A] [] [Home]`, the element by its tag and text."""
+    """The action as ViGoRL's prompts list it: `click [A] [] [Home]`, the element by its tag and text; cut if long."""
+    action = dataclasses.replace(action, content=action.content[:MAX_SAID])
     mark = next((mark for mark in seen.marks if mark.id == action.element), None)
     if mark is None or action.verb == "tab_focus":
         return str(action)

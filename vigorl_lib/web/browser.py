@@ -328,6 +328,8 @@ class Environment:
         mark = self._marks.get(action.element or 0)
         if mark is None:
             return f"there is no element [{action.element}]: the numbers are 1 to {len(self._marks)}"
+        if not await self._there(mark):
+            return f"element [{mark.id}] is no longer there"
         x, y = mark.middle
         if action.verb == "hover":
             await self.page.mouse.move(x, y)
@@ -356,6 +358,17 @@ class Environment:
                 if action.enter:
                     await self.page.keyboard.press("Enter")
         return None
+
+    async def _there(self, mark: Mark) -> bool:
+        """Whether the same is still to be seen at the mark's middle: the page may have changed since the look."""
+        now, _ = self._numbered(await self.page.evaluate(SCRIPT, MAX_MARKS))
+        x, y = mark.middle
+        return any(
+            (one.tag, one.text, one.label) == (mark.tag, mark.text, mark.label)
+            and one.box[0] <= x <= one.box[2]
+            and one.box[1] <= y <= one.box[3]
+            for one in now
+        )
 
     async def _goto(self, url: str) -> str | None:
         if not self.live and not _inside(url, self.origins):
