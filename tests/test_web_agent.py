@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.test_explorer import HOSTILE, Scripts, data_of
 from tests.test_web_browser import needs_chromium
+from vigorl_lib.images import open_image
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.web import agent, viewer
 from vigorl_lib.web import browser as web
@@ -227,6 +228,17 @@ def test_a_run_is_checked_before_it_begins(saved, tmp_path):
 )
 def test_early_ends(actions, end):
     assert agent._early_end(actions) == end
+
+
+def test_a_trace_keeps_the_window_bare_and_draws_its_marks(tmp_path):
+    episode = an_episode(tmp_path, "tame")
+    (turn,) = read_trace(tmp_path)
+    shown = dataclasses.replace(turn, places=[["A", "one", [10, 20, 30, 40]]], colours=["#ff0000"])
+    bare, drawn = (open_image(agent.screenshot_of(one, tmp_path)) for one in (turn, shown))
+    assert bare.getpixel((9, 30)) == (255, 255, 255) and drawn.getpixel((9, 30)) == (255, 0, 0)
+    before = data_of(viewer.episode_html(episode, tmp_path))["turns"][0]["picture"]
+    (tmp_path / "trace.jsonl").write_text(json.dumps(vars(shown)) + "\n")
+    assert data_of(viewer.episode_html(episode, tmp_path))["turns"][0]["picture"] != before
 
 
 def an_episode(folder, text):

@@ -10,6 +10,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -102,7 +103,8 @@ def test_marks_and_actions():
                     return await env.act(parse_action(text.format(mark(seen, label).id if label else None)))
 
                 seen = await env.observe()
-                assert Image.open(io.BytesIO(seen.screenshot)).size == VIEWPORT
+                assert Image.open(io.BytesIO(seen.shot)).size == VIEWPORT and "screenshot" not in vars(seen)
+                assert Image.open(io.BytesIO(seen.screenshot)).size == VIEWPORT and seen.screenshot != seen.shot
                 assert [mark.id for mark in seen.marks] == list(range(1, len(seen.marks) + 1))
                 said = {text for mark in seen.marks for text in (mark.text, mark.label)}
                 assert {"Second", "Field", "Choice", "one", "A picture", "Press me", "Tick"} <= said
@@ -263,5 +265,29 @@ def test_without_a_browser_the_remedy_is_named(monkeypatch):
             await web.launch(playwright)
 
     monkeypatch.setattr(shutil, "which", lambda name: "/nowhere/chromium")
+    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", "/nowhere")
     with pytest.raises(FileNotFoundError, match="apt-get install chromium"):
         asyncio.run(run())
+
+
+def test_a_system_browser_that_does_not_start_is_passed_over(monkeypatch):
+    class Chromium:
+        tried = []
+
+        async def launch(self, *, executable_path, **how):
+            self.tried.append(executable_path)
+            if executable_path:
+                raise web.Error("BrowserType.launch: it needs the snap")
+            if how.get("args") is None:
+                raise AssertionError("without its arguments")
+            return "Playwright's own"
+
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert asyncio.run(web.launch(SimpleNamespace(chromium=Chromium()))) == "Playwright's own"
+    assert Chromium.tried == ["/usr/bin/chromium-headless-shell", None]
+
+
+@pytest.mark.parametrize(("free", "left_out"), [(2**33, ["--disable-dev-shm-usage"]), (2**26, [])])
+def test_pages_share_memory_where_there_is_much(monkeypatch, free, left_out):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    assert web._needless_arguments() == (left_out if Path("/dev/shm").is_dir() else [])

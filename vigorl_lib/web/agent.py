@@ -42,8 +42,9 @@ Policy = Callable[[Observation, str, Sequence[str]], str]
 class Turn:
     """One step: what was seen, what the policy wrote, which action that is ("" for none), and why it could not be done.
 
-    `screenshot` is the file's name, beside the trace; `marks` are lines `[id] [TAG] [text]`; `said` is what stands for
-    the step among the previous actions afterwards; `places` are the marks' tags, texts (or labels) and boxes.
+    `screenshot` is the file's name, beside the trace, of the window without marks (`screenshot_of` draws them); `marks`
+    are lines `[id] [TAG] [text]`; `said` is what stands for the step among the previous actions afterwards; `places`
+    are the marks' tags, texts (or labels) and boxes, `colours` are theirs in turn.
     """
 
     step: int
@@ -56,6 +57,7 @@ class Turn:
     reason: str | None
     said: str = ""
     places: Sequence[tuple[str, str, Sequence[float]]] = ()
+    colours: Sequence[str] = COLOURS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,7 @@ async def run_episode(
     for step in range(MAX_STEPS):
         seen = await environment.observe()
         screenshot = f"step{step:02d}.png"
-        (folder / screenshot).write_bytes(seen.screenshot)
+        (folder / screenshot).write_bytes(seen.shot)
         reply = await asyncio.to_thread(policy, seen, task.intent, tuple(previous))
         action, crash = reply_action(reply), None
         try:
@@ -112,7 +114,7 @@ async def run_episode(
         previous.append(said if reason is None else f"{said} ({reason})")
         turn = Turn(
             step, seen.url, seen.title, screenshot, seen.text, reply, str(action or ""), reason, previous[-1],
-            tuple((mark.tag, mark.text or mark.label, mark.box) for mark in seen.marks),
+            tuple((mark.tag, mark.text or mark.label, mark.box) for mark in seen.marks), seen.colours,
         )  # fmt: skip
         append_line(trace, _plain(dataclasses.asdict(turn)))
         if crash:
@@ -241,6 +243,14 @@ def read_trace(folder: str | Path) -> list[Turn]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no trace; run the task first")
     return [Turn(**line) for line in read_lines(path)]
+
+
+def screenshot_of(turn: Turn, folder: str | Path) -> bytes:
+    """What the agent saw at a turn of the episode in `folder`: the window with its marks, as a PNG.
+
+    Raises FileNotFoundError without the screenshot, ValueError where it is damaged.
+    """
+    return web.marked(str(Path(folder) / turn.screenshot), [box for _, _, box in turn.places], turn.colours)
 
 
 def _early_end(actions: Sequence[Action | None]) -> str | None:

@@ -14,7 +14,7 @@ from vigorl_lib.images import image_size
 from vigorl_lib.records import Example
 from vigorl_lib.traces import clean_user_text
 from vigorl_lib.web.actions import Action, parse_action
-from vigorl_lib.web.agent import Episode, Turn, folder_of, read_trace
+from vigorl_lib.web.agent import Episode, Turn, folder_of, read_trace, screenshot_of
 from vigorl_lib.web.policies import example_of
 
 OFFLINE = ("click", "type", "scroll", "go_back", "stop")  # what the released step files know
@@ -31,7 +31,7 @@ def action_examples(episodes: Sequence[Episode], folder: str | Path) -> Iterator
         for turn in turns:
             action = parse_action(turn.action)
             if turn.reason is None and action is not None and action.verb in OFFLINE:
-                id, shot = f"{episode.id}-{turn.step}", str(place / turn.screenshot)
+                id, shot = f"{episode.id}-{turn.step}", screenshot_of(turn, place)
                 yield example_of(id, shot, episode.intent, said[: turn.step], _written(action))
 
 
@@ -44,7 +44,7 @@ def grounding_examples(episodes: Sequence[Episode], folder: str | Path) -> Itera
     for episode, place, turns in _succeeded(episodes, folder):
         for turn in turns:
             count = collections.Counter(text for _, text, _ in turn.places)
-            shot = str(place / turn.screenshot)
+            shot = screenshot_of(turn, place)
             for tag, text, box in turn.places:
                 if text and count[text] == 1 and (turn.url, text) not in seen:
                     seen.add((turn.url, text))
