@@ -21,6 +21,7 @@ from vigorl_lib.web.actions import Action
 from vigorl_lib.web.agent import Episode, Turn, read_trace, run_tasks, success_rate
 from vigorl_lib.web.browser import Mark, Observation
 from vigorl_lib.web.evaluators import load_tasks
+from vigorl_lib.web.pictures import SIZE
 from vigorl_lib.web.sites import PLACES, serve
 from vigorl_lib.web.tasks import Step, generate, save_tasks, scripted
 
@@ -196,6 +197,29 @@ def test_long_texts_do_not_fill_the_next_prompts(saved, tmp_path):
         run(load_tasks(path, sites.urls)[:1], lambda task: policy, tmp_path / "run", sites)
     assert [one[0] for one in heard[-1]] == ["g", "p", "t"] and max(map(len, heard[-1])) < 700
     assert heard[-1][2].startswith("type [INPUT] [Search listings] [zzz") and heard[-1][2].count("z") == agent.MAX_SAID
+
+
+@needs_chromium
+def test_pictures_of_a_task_are_seen(saved, tmp_path):
+    _, path = saved
+    picture, seen = png(Image.new("RGB", (30, 20), "red")), []
+
+    def policy(observation, objective, previous):
+        seen.append(observation.images)
+        return "stop []"
+
+    with serve(0) as sites:
+        (tmp_path / "a.png").write_bytes(picture)
+        address = sites.urls["reddit"] + "/picture/lamp/red/1.png"
+        (task,) = load_tasks(path, sites.urls)[:1]
+        run(
+            [dataclasses.replace(task, images=(str(tmp_path / "a.png"), address))], lambda task: policy, tmp_path, sites
+        )
+        ((local, fetched),) = seen
+        assert local == picture and open_image(fetched).size == SIZE
+        for wrong, message in (("b.png", "no picture b.png"), ("http://192.0.2.1/a.png", "lies outside http://127")):
+            with pytest.raises(ValueError, match=message):
+                run([dataclasses.replace(task, images=(wrong,))], lambda task: policy, tmp_path / "wrong", sites)
 
 
 def test_a_run_is_checked_before_it_begins(saved, tmp_path):

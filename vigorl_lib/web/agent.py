@@ -25,7 +25,7 @@ from vigorl_lib.records import append_line, read_lines
 from vigorl_lib.web import browser as web
 from vigorl_lib.web.actions import Action, reply_action
 from vigorl_lib.web.browser import Observation
-from vigorl_lib.web.evaluators import Judge, Protocol, Task, Vqa, check, evaluate
+from vigorl_lib.web.evaluators import Judge, Protocol, Task, Vqa, check, evaluate, fetched
 from vigorl_lib.web.helpers import HELPERS, Helper
 from vigorl_lib.web.sites import COOKIE, Sites
 
@@ -98,9 +98,9 @@ async def run_episode(
     previous: list[str] = []
     answer, end = "", "max_steps"
     trace = folder / "trace.jsonl"
-    trace.unlink(missing_ok=True)
+    images = tuple([await fetched(source, environment.page) for source in task.images])
     for step in range(MAX_STEPS):
-        seen = await environment.observe()
+        seen = dataclasses.replace(await environment.observe(), images=images)
         screenshot = f"step{step:02d}.png"
         (folder / screenshot).write_bytes(seen.shot)
         reply = await asyncio.to_thread(policy, seen, task.intent, tuple(previous))
@@ -125,8 +125,9 @@ async def run_episode(
         if early := _early_end(actions):
             end = early
             break
+    how = {"judge": judge, "vqa": vqa, "helpers": helpers, "origins": None if environment.live else environment.origins}
     scores = {
-        protocol: await evaluate(task, answer, environment.page, protocol, judge=judge, vqa=vqa, helpers=helpers)
+        protocol: await evaluate(task, answer, environment.page, protocol, **how)
         for protocol in reversed(PROTOCOLS)  # clean first: the official one leaves other pages open
     }
     return Episode(task.id, task.intent, answer, scores, len(actions), end, "")
@@ -168,12 +169,12 @@ async def run_tasks(
     folder = Path(folder)
     if twice := [id for id, count in collections.Counter(task.id for task in tasks).items() if count > 1]:
         raise ValueError(f"task {twice[0]}: there are several of this id; run their files in folders of their own")
+    allowed = tuple(sites.urls.values()) if sites else tuple(origins)
     for task in tasks:
-        check(task, judge, vqa, helpers)
+        check(task, judge, vqa, helpers, None if live else allowed)
     folder.mkdir(parents=True, exist_ok=True)
     done = {line["id"]: Episode(**line) for line in read_lines(folder / "episodes.jsonl")}
     left = collections.deque(task for task in tasks if task.id not in done)
-    allowed = tuple(sites.urls.values()) if sites else tuple(origins)
 
     async with async_playwright() as playwright:
         starting = asyncio.Lock()

@@ -100,7 +100,8 @@ class Mark:
 class Observation:
     """What an agent sees: the window, the marks, the same as text, where it is, and the titles of all tabs.
 
-    `shot` is the window as a PNG without marks, `colours` are those of the marks; `screenshot` has them.
+    `shot` is the window as a PNG without marks, `colours` are those of the marks; `screenshot` has them. `images` are
+    the pictures that belong to the objective, as encoded files.
     """
 
     shot: bytes
@@ -111,6 +112,7 @@ class Observation:
     tabs: tuple[str, ...]
     tab: int
     colours: tuple[str, ...] = tuple(COLOURS)
+    images: tuple[bytes, ...] = ()
 
     @functools.cached_property
     def screenshot(self) -> bytes:
@@ -394,7 +396,7 @@ class Environment:
         )
 
     async def _goto(self, url: str) -> str | None:
-        if not self.live and not _inside(url, self.origins):
+        if not self.live and not inside(url, self.origins):
             return f"{_plain(url)[:100]!r} is not one of the sites: {', '.join(self.origins)}"
         await self.page.goto(_plain(url), wait_until="load")
         return None
@@ -409,7 +411,7 @@ class Environment:
 
     async def open_tab(self, url: str) -> str | None:
         """Open a tab, in front, at an address; the reason where that fails."""
-        if not self.live and not _inside(url, self.origins):
+        if not self.live and not inside(url, self.origins):
             raise ValueError(
                 f"the start address {url!r} lies outside {', '.join(self.origins)}; give its site's origin"
             )
@@ -517,7 +519,8 @@ def _outside(origins: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"^(?!(?:{known})(?:[/?#]|$))(?!data:|blob:)")
 
 
-def _inside(url: str, origins: Sequence[str]) -> bool:
+def inside(url: str, origins: Sequence[str]) -> bool:
+    """Whether an address is one of the origins or below it."""
     return any(url == origin or url.startswith((f"{origin}/", f"{origin}?", f"{origin}#")) for origin in origins)
 
 

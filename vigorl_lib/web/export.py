@@ -32,7 +32,7 @@ def action_examples(episodes: Sequence[Episode], folder: str | Path) -> Iterator
             action = parse_action(turn.action)
             if turn.reason is None and action is not None and action.verb in OFFLINE:
                 id, shot = f"{episode.id}-{turn.step}", screenshot_of(turn, place)
-                yield example_of(id, shot, episode.intent, said[: turn.step], _written(action))
+                yield example_of(id, shot, episode.intent, said[: turn.step], action=_written(action))
 
 
 def grounding_examples(episodes: Sequence[Episode], folder: str | Path) -> Iterator[Example]:

@@ -15,8 +15,19 @@ from vigorl_lib.web.agent import Policy
 from vigorl_lib.web.browser import Observation
 
 
-def example_of(id: str, screenshot: str | bytes, objective: str, previous: Sequence[str], action: str = "") -> Example:
-    """One step as the benchmark `visualwebarena` has it; `action` is the right one where it is known."""
+def example_of(
+    id: str,
+    screenshot: str | bytes,
+    objective: str,
+    previous: Sequence[str],
+    *,
+    images: Sequence[str | bytes] = (),
+    action: str = "",
+) -> Example:
+    """One step as the benchmark `visualwebarena` has it; `action` is the right one where it is known.
+
+    `images` are pictures that belong to the objective; they stand right of the screenshot.
+    """
     return Example(
         id=id,
         benchmark="visualwebarena",
@@ -24,7 +35,7 @@ def example_of(id: str, screenshot: str | bytes, objective: str, previous: Seque
         question=prompts.web_step(objective, previous),
         options=(),
         answer=action,
-        images=(screenshot,),
+        images=(screenshot, *images),
     )
 
 
@@ -35,7 +46,7 @@ def answering(
     alone = threading.Lock()  # episodes run side by side, a model does not
 
     def act(seen: Observation, objective: str, previous: Sequence[str]) -> str:
-        asked = example_of("step", seen.screenshot, objective, previous)
+        asked = example_of("step", seen.screenshot, objective, previous, images=seen.images)
         sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed + len(previous)}
         with alone:
             (given,) = answer(policy, [asked], mode, **sampling)
