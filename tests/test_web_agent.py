@@ -232,6 +232,13 @@ def test_a_run_is_checked_before_it_begins(saved, tmp_path):
     path.write_text(json.dumps(rows))
     with pytest.raises(ValueError, match="classifieds/3: fuzzy_match needs a judge"):
         asyncio.run(run_tasks(load_tasks(path, URLS), scripted, tmp_path))
+    (left_out,) = agent.refused(load_tasks(path, URLS))
+    assert (left_out.id, left_out.end, left_out.steps) == ("classifieds/3", "error", 0)
+    assert "needs a judge" in left_out.error and set(left_out.scores.values()) == {0}
+    assert agent.refused(load_tasks(path, URLS), judge=lambda *question: 1.0) == []
+    logged_in = dataclasses.replace(tasks[2], storage_state="./.auth/nobody_state.json")
+    with pytest.raises(FileNotFoundError, match=r"classifieds/2: no log-in ./.auth/nobody_state.json; make it"):
+        asyncio.run(run_tasks([*tasks[:2], logged_in], scripted, tmp_path, live=True))
     with pytest.raises(ValueError, match="no episodes"):
         success_rate([], "clean")
     with pytest.raises(FileNotFoundError, match="no trace; run the task"):

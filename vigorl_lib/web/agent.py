@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
+import inspect
 import itertools
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ MAX_STEPS, MAX_UNPARSABLE, MAX_REPEATED = 30, 3, 5
 MAX_SAID = 200  # characters of what an action types, visits or presses, as later prompts have it
 PROTOCOLS: tuple[Protocol, ...] = ("official", "clean")
 
-# (what is to be seen, the objective, the actions before, oldest first) -> the reply. It is called in threads, by as
-# many episodes at once as run side by side.
-Policy = Callable[[Observation, str, Sequence[str]], str]
+# (what is to be seen, the objective, the actions before, oldest first) -> the reply, or what gives it when awaited. It
+# is called in threads, by as many episodes at once as run side by side.
+Policy = Callable[[Observation, str, Sequence[str]], str | Awaitable[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +105,8 @@ async def run_episode(
         screenshot = f"step{step:02d}.png"
         (folder / screenshot).write_bytes(seen.shot)
         reply = await asyncio.to_thread(policy, seen, task.intent, tuple(previous))
+        if inspect.isawaitable(reply):
+            reply = await reply
         action, crash = reply_action(reply), None
         try:
             reason = "this is no action" if action is None else await environment.act(action)
@@ -160,11 +163,11 @@ async def run_tasks(
     scores are 0.
 
     `live` runs of the official tasks: `load_tasks` with the addresses of the sites, their log-ins where `storage_state`
-    says, `pause=2.5`, a `judge`, `vqa`, and for the shop `helpers.of_shop`; without these, leave out the tasks that
-    `evaluators.check` refuses.
+    says, `pause=2.5`, a `judge`, `vqa`, and for the shop `helpers.of_shop`; without these, leave out the tasks that are
+    `refused`, and count them.
 
-    Raises ValueError before any work where an evaluation needs a judge or a model that is not given, or two tasks have
-    one id, and FileNotFoundError without a Chromium.
+    Raises ValueError before any work for what `evaluators.check` refuses, or where two tasks have one id, and
+    FileNotFoundError without a log-in's file or a Chromium.
     """
     folder = Path(folder)
     if twice := [id for id, count in collections.Counter(task.id for task in tasks).items() if count > 1]:
@@ -172,6 +175,9 @@ async def run_tasks(
     allowed = tuple(sites.urls.values()) if sites else tuple(origins)
     for task in tasks:
         check(task, judge, vqa, helpers, None if live else allowed)
+        if task.storage_state is not None and not Path(task.storage_state).is_file():
+            remedy = "make it as VisualWebArena's prepare.sh does, and run in the folder that .auth lies in"
+            raise FileNotFoundError(f"task {task.id}: no log-in {task.storage_state}; {remedy}")
     folder.mkdir(parents=True, exist_ok=True)
     done = {line["id"]: Episode(**line) for line in read_lines(folder / "episodes.jsonl")}
     left = collections.deque(task for task in tasks if task.id not in done)
@@ -219,6 +225,24 @@ async def run_tasks(
         if running:
             await running[-1].close()
     return [done[task.id] for task in tasks]
+
+
+def refused(
+    tasks: Sequence[Task],
+    *,
+    judge: Judge | None = None,
+    vqa: Vqa | None = None,
+    helpers: Mapping[str, Helper] = HELPERS,
+    origins: Sequence[str] | None = None,
+) -> list[Episode]:
+    """The tasks that `evaluators.check` refuses, as broken episodes of no steps: not to be run, but to be counted."""
+    found = []
+    for task in tasks:
+        try:
+            check(task, judge, vqa, helpers, origins)
+        except ValueError as error:
+            found.append(_broken(task, error, 0))
+    return found
 
 
 def _broken(task: Task, error: Exception, steps: int) -> Episode:
