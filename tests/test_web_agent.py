@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 import json
 import re
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from tests.test_explorer import HOSTILE, Scripts, data_of
 from tests.test_web_browser import needs_chromium
+from vigorl_lib.images import open_image
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.web import agent, viewer
 from vigorl_lib.web import browser as web
@@ -19,6 +21,7 @@ from vigorl_lib.web.actions import Action
 from vigorl_lib.web.agent import Episode, Turn, read_trace, run_tasks, success_rate
 from vigorl_lib.web.browser import Mark, Observation
 from vigorl_lib.web.evaluators import load_tasks
+from vigorl_lib.web.pictures import SIZE
 from vigorl_lib.web.sites import PLACES, serve
 from vigorl_lib.web.tasks import Step, generate, save_tasks, scripted
 
@@ -155,6 +158,70 @@ def test_a_browser_that_dies_costs_its_episodes_and_the_run_goes_on(saved, tmp_p
     assert "turns" in data_of(viewer.episode_html(episodes[0], tmp_path / "run" / "classifieds_0"))
 
 
+@needs_chromium
+def test_a_crash_in_mid_episode_is_its_last_step_with_its_reason(saved, tmp_path, monkeypatch):
+    solved, path = saved
+    act = web.Environment.act
+
+    async def deadly(self, action):
+        if action.verb == "stop":
+            await self.context.browser.close()
+        return await act(self, action)
+
+    monkeypatch.setattr(web.Environment, "act", deadly)
+    with serve(0) as sites:
+        (task,) = load_tasks(path, sites.urls)[:1]
+        (episode,) = run([task], lambda task: scripted(solved[task.id].steps), tmp_path / "run", sites)
+        turns = read_trace(tmp_path / "run" / "classifieds_0")
+        assert (episode.end, episode.steps) == ("error", len(turns)) and "the browser is gone" in episode.error
+        assert [turn.reason for turn in turns] == [None, "the browser is gone"] and turns[-1].action.startswith("stop")
+
+        (tmp_path / "run/episodes.jsonl").unlink()
+        nowhere = dataclasses.replace(task, start_urls=("http://127.0.0.1:9/",))
+        (episode,) = run([nowhere], lambda task: scripted([]), tmp_path / "run", sites, origins=["http://127.0.0.1:9"])
+        assert (episode.end, episode.steps) == ("error", 0), "the trace of the time before is not this one's"
+
+
+@needs_chromium
+def test_long_texts_do_not_fill_the_next_prompts(saved, tmp_path):
+    _, path = saved
+    heard = []
+    replies = iter(["goto [" + "x" * 5000 + "]", "press [" + "y" * 5000 + "]", "type [{}] [" + "z" * 1900 + "] [0]"])
+
+    def policy(seen, objective, previous):
+        heard.append(previous)
+        field = next(mark.id for mark in seen.marks if mark.editable)
+        return next(replies, "stop []").replace("{}", str(field))
+
+    with serve(0) as sites:
+        run(load_tasks(path, sites.urls)[:1], lambda task: policy, tmp_path / "run", sites)
+    assert [one[0] for one in heard[-1]] == ["g", "p", "t"] and max(map(len, heard[-1])) < 700
+    assert heard[-1][2].startswith("type [INPUT] [Search listings] [zzz") and heard[-1][2].count("z") == agent.MAX_SAID
+
+
+@needs_chromium
+def test_pictures_of_a_task_are_seen(saved, tmp_path):
+    _, path = saved
+    picture, seen = png(Image.new("RGB", (30, 20), "red")), []
+
+    def policy(observation, objective, previous):
+        seen.append(observation.images)
+        return "stop []"
+
+    with serve(0) as sites:
+        (tmp_path / "a.png").write_bytes(picture)
+        address = sites.urls["reddit"] + "/picture/lamp/red/1.png"
+        (task,) = load_tasks(path, sites.urls)[:1]
+        run(
+            [dataclasses.replace(task, images=(str(tmp_path / "a.png"), address))], lambda task: policy, tmp_path, sites
+        )
+        ((local, fetched),) = seen
+        assert local == picture and open_image(fetched).size == SIZE
+        for wrong, message in (("b.png", "no picture b.png"), ("http://192.0.2.1/a.png", "lies outside http://127")):
+            with pytest.raises(ValueError, match=message):
+                run([dataclasses.replace(task, images=(wrong,))], lambda task: policy, tmp_path / "wrong", sites)
+
+
 def test_a_run_is_checked_before_it_begins(saved, tmp_path):
     _, path = saved
     tasks = load_tasks(path, URLS)
@@ -165,6 +232,13 @@ def test_a_run_is_checked_before_it_begins(saved, tmp_path):
     path.write_text(json.dumps(rows))
     with pytest.raises(ValueError, match="classifieds/3: fuzzy_match needs a judge"):
         asyncio.run(run_tasks(load_tasks(path, URLS), scripted, tmp_path))
+    (left_out,) = agent.refused(load_tasks(path, URLS))
+    assert (left_out.id, left_out.end, left_out.steps) == ("classifieds/3", "error", 0)
+    assert "needs a judge" in left_out.error and set(left_out.scores.values()) == {0}
+    assert agent.refused(load_tasks(path, URLS), judge=lambda *question: 1.0) == []
+    logged_in = dataclasses.replace(tasks[2], storage_state="./.auth/nobody_state.json")
+    with pytest.raises(FileNotFoundError, match=r"classifieds/2: no log-in ./.auth/nobody_state.json; make it"):
+        asyncio.run(run_tasks([*tasks[:2], logged_in], scripted, tmp_path, live=True))
     with pytest.raises(ValueError, match="no episodes"):
         success_rate([], "clean")
     with pytest.raises(FileNotFoundError, match="no trace; run the task"):
@@ -185,6 +259,17 @@ def test_a_run_is_checked_before_it_begins(saved, tmp_path):
 )
 def test_early_ends(actions, end):
     assert agent._early_end(actions) == end
+
+
+def test_a_trace_keeps_the_window_bare_and_draws_its_marks(tmp_path):
+    episode = an_episode(tmp_path, "tame")
+    (turn,) = read_trace(tmp_path)
+    shown = dataclasses.replace(turn, places=[["A", "one", [10, 20, 30, 40]]], colours=["#ff0000"])
+    bare, drawn = (open_image(agent.screenshot_of(one, tmp_path)) for one in (turn, shown))
+    assert bare.getpixel((9, 30)) == (255, 255, 255) and drawn.getpixel((9, 30)) == (255, 0, 0)
+    before = data_of(viewer.episode_html(episode, tmp_path))["turns"][0]["picture"]
+    (tmp_path / "trace.jsonl").write_text(json.dumps(vars(shown)) + "\n")
+    assert data_of(viewer.episode_html(episode, tmp_path))["turns"][0]["picture"] != before
 
 
 def an_episode(folder, text):

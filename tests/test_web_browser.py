@@ -10,6 +10,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -39,7 +40,9 @@ PAGE = """<!doctype html><title>Test</title><body style="margin: 0">
 <button style="visibility: hidden">hidden</button> <button style="position: absolute; top: 3000px">below</button>
 <label for="f">Field</label> <input id="f"> <input type="checkbox" aria-label="Tick">
 <select aria-label="Choice"><option>one</option><option>two words</option></select>
+<input readonly aria-label="Fixed"> <fieldset disabled><input aria-label="Off"></fieldset>
 <button onclick="this.textContent = 'clicked'">Press me</button>
+<button onclick="document.title = 'bought'">Buy</button>
 <button onclick="alert('hold')">Alert</button> <button onclick="window.close()">Close</button>
 <button onclick="while (true);">Hang</button> <button onclick="location = '/slow'">Slow</button>
 <a href="/second"><img alt="A picture" src="data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
@@ -100,7 +103,8 @@ def test_marks_and_actions():
                     return await env.act(parse_action(text.format(mark(seen, label).id if label else None)))
 
                 seen = await env.observe()
-                assert Image.open(io.BytesIO(seen.screenshot)).size == VIEWPORT
+                assert Image.open(io.BytesIO(seen.shot)).size == VIEWPORT and "screenshot" not in vars(seen)
+                assert Image.open(io.BytesIO(seen.screenshot)).size == VIEWPORT and seen.screenshot != seen.shot
                 assert [mark.id for mark in seen.marks] == list(range(1, len(seen.marks) + 1))
                 said = {text for mark in seen.marks for text in (mark.text, mark.label)}
                 assert {"Second", "Field", "Choice", "one", "A picture", "Press me", "Tick"} <= said
@@ -119,6 +123,8 @@ def test_marks_and_actions():
                 assert await act("clear [{}]", "Field") is None and await env.page.evaluate(field) == ""
                 assert "takes no text" in await act("type [{}] [x]", "Tick")
                 assert "takes no text" in await act("clear [{}]", "Second")
+                assert "takes no text" in await act("type [{}] [x]", "Fixed")
+                assert "takes no text" in await act("type [{}] [x]", "Off")
                 assert "characters" in await act("type [{}] [" + "x" * 3000 + "]", "Field")
                 assert await act("type [{}] [two words]", "Choice") is None
                 assert await env.page.evaluate("() => document.querySelector('select').value") == "two words"
@@ -126,6 +132,17 @@ def test_marks_and_actions():
                 assert await act("click [{}]", "Alert") is None, "a dialog is dismissed"
                 assert "no element [999]" in await act("click [999]")
                 assert "no element [0]" in await act("click [0]")
+                button = "document.querySelector('[onclick*=bought]')"
+                changes = (
+                    ("Buy", "textContent = 'Pay'"),
+                    ("Pay", "style.marginTop = '300px'"),
+                    ("Pay", "hidden = true"),
+                )
+                for label, change in changes:  # while the model thinks
+                    gone = mark(await env.observe(), label).id
+                    await env.page.evaluate(f"() => {{ {button}.{change}; }}")
+                    assert await env.act(parse_action(f"click [{gone}]")) == f"element [{gone}] is no longer there"
+                assert await env.page.title() == "Test", "and what stands there now was not clicked"
                 await env.act(parse_action("scroll [down]"))
                 assert "numbers are 1 to 0" in await env.act(parse_action("click [1]")), "ids are those of one look"
                 assert await env.page.evaluate("() => scrollY") == VIEWPORT[1]
@@ -248,5 +265,29 @@ def test_without_a_browser_the_remedy_is_named(monkeypatch):
             await web.launch(playwright)
 
     monkeypatch.setattr(shutil, "which", lambda name: "/nowhere/chromium")
+    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", "/nowhere")
     with pytest.raises(FileNotFoundError, match="apt-get install chromium"):
         asyncio.run(run())
+
+
+def test_a_system_browser_that_does_not_start_is_passed_over(monkeypatch):
+    class Chromium:
+        tried = []
+
+        async def launch(self, *, executable_path, **how):
+            self.tried.append(executable_path)
+            if executable_path:
+                raise web.Error("BrowserType.launch: it needs the snap")
+            if how.get("args") is None:
+                raise AssertionError("without its arguments")
+            return "Playwright's own"
+
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert asyncio.run(web.launch(SimpleNamespace(chromium=Chromium()))) == "Playwright's own"
+    assert Chromium.tried == ["/usr/bin/chromium-headless-shell", None]
+
+
+@pytest.mark.parametrize(("free", "left_out"), [(2**33, ["--disable-dev-shm-usage"]), (2**26, [])])
+def test_pages_share_memory_where_there_is_much(monkeypatch, free, left_out):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    assert web._needless_arguments() == (left_out if Path("/dev/shm").is_dir() else [])

@@ -275,6 +275,51 @@ def test_pages():
                     eval_types=["page_image_query"], page_image_query=[query | {"eval_image_class": ".none"}]
                 )
                 assert await score(nothing, vqa=lambda images, question: ["yes"]) == 0
+
+                await page.goto(start[0])
+                source = await page.evaluate("() => document.querySelector('.detail img').src")
+                other = source.replace(urls["shopping"], urls["reddit"])  # of another site, as in official files
+                unlike = urls["reddit"] + "/picture/tent/pink/1.png"
+                for protocol in ("official", "clean"):
+                    for wanted, right in ((source, 1), (f"{unlike} |OR| {other}", 1), (unlike, 0)):
+                        alike = {
+                            "eval_image_url": "last",
+                            "eval_image_class": ".detail",
+                            "eval_fuzzy_image_match": wanted,
+                            "ssim_threshold": 0.99,
+                        }
+                        compared = task(eval_types=["page_image_query"], page_image_query=[alike])
+                        assert await score(compared, protocol, origins=env.origins) == right, (protocol, wanted)
+                        with pytest.raises(ValueError, match="lies outside this machine"):
+                            await score(compared, protocol)
+                    missing = alike | {"eval_fuzzy_image_match": urls["reddit"] + "/nothing.png"}
+                    with pytest.raises(ValueError, match="status 404"):
+                        lost = task(eval_types=["page_image_query"], page_image_query=[missing])
+                        await score(lost, protocol, origins=env.origins)
+            await browser.close()
+
+    with serve(0) as sites:
+        asyncio.run(run(sites))
+
+
+@needs_chromium
+def test_clean_checks_share_a_tab_and_load_an_address_once():
+    async def run(sites):
+        loads, url = [], sites.urls["shopping"] + "/product/3"
+        async with async_playwright() as playwright:
+            browser = await web.launch(playwright)
+            async with web.open_environment(browser, [url], tuple(sites.urls.values()), viewport=(800, 600)) as env:
+                env.context.on("request", lambda request: loads.append(request.url) if request.url == url else None)
+                env.context.on("page", lambda page: loads.append("a tab"))
+                once = html("document.querySelector('#title').outerText", url=url, must_exclude=["x"]).eval[
+                    "program_html"
+                ]
+                (changing,) = html("document.title", url=url, exact_match="changed").eval["program_html"]
+                changing |= {"prep_actions": ["document.title = 'changed'"]}
+                (after,) = html("document.title", url=url, must_exclude=["changed"]).eval["program_html"]
+                checks = task(eval_types=["program_html"], program_html=[*once, *once, changing, after])
+                assert await evaluate(checks, "", env.page, "clean") == 1 and len(env.context.pages) == 1
+                assert loads == ["a tab", url, url], "again only after it was changed"
             await browser.close()
 
     with serve(0) as sites:

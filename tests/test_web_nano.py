@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import random
+import re
 from collections import Counter
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.test_web_agent import an_episode
 from tests.test_web_browser import needs_chromium
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.benchmarks import visualwebarena
+from vigorl_lib.images import picture_of
 from vigorl_lib.nano import errands, skin, world
 from vigorl_lib.nano.drawing import Question
 from vigorl_lib.nano.model import EMBEDDING_STD, add_words
@@ -201,6 +203,16 @@ def test_traces_become_examples(tmp_path):
     assert (mark.question, mark.box, mark.size, mark.kind) == ("A mug", (1, 2, 30, 40), (40, 60), "web/icon")
     assert benchmarks.grade("screenspot", "<answer> (5, 5) </answer>", mark).score == 1
 
+    read = benchmarks.load("visualwebarena", export.save_actions(tmp_path / "steps.jsonl", [one, two]), split="train")
+    assert [(row.question, row.answer, row.kind, row.group) for row in read] == [
+        (row.question.strip(), row.answer, row.kind, row.id) for row in (one, two)
+    ]
+    (found,) = benchmarks.load("screenspot", export.save_grounding(tmp_path / "places.parquet", [mark]))
+    assert (found.question, found.box, found.size, found.kind) == (mark.question, mark.box, mark.size, mark.kind)
+    for row, kept in ((read[0], one), (found, mark)):
+        assert np.array_equal(np.array(picture_of(row)), np.array(picture_of(kept)))
+    assert len(list((tmp_path / "steps").iterdir())) == 1, "equal pictures are kept once"
+
 
 async def screenshot(browser, sites, url, *actions):
     """What is to be seen after some clicks on marks, by their labels."""
@@ -263,6 +275,18 @@ def test_scripts_run_every_errand_and_nobody_who_stops_does(tmp_path):
         assert [episode.scores for episode in episodes] == [{"official": 1.0, "clean": 1.0}] * len(found)
         idle = asyncio.run(agent.run_tasks(found, lambda task: tasks.scripted([]), tmp_path / "i", **how))
         assert agent.success_rate(idle, "official") == agent.success_rate(idle, "clean") == 0
+        how |= {"contexts": 2}
+        how.pop("seed")
+        path = asyncio.run(export.scripted_actions(tmp_path / "e", [5], skin="nano", **how))
     rows = list(export.action_examples(episodes, tmp_path / "s"))
     assert len(rows) == sum(episode.steps for episode in episodes)
     assert {row.kind for row in rows} == {"click", "scroll", "stop"}
+    exported = benchmarks.load("visualwebarena", path, split="train")
+    assert [row.group for row in exported] == [f"world5/{row.id}" for row in rows]
+    drawn = benchmarks.load("visualwebarena", "nano", split="train", limit=200)
+    names = re.compile("|".join(world.NAMES))
+    said, known = (
+        {names.sub("it", line.lstrip("0123456789")) for row in found for line in row.question.splitlines()[3:]}
+        for found in (exported, drawn)
+    )
+    assert said <= known, "what was done before reads as in the drawn steps"

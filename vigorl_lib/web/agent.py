@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
+import inspect
 import itertools
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,26 @@ from vigorl_lib.records import append_line, read_lines
 from vigorl_lib.web import browser as web
 from vigorl_lib.web.actions import Action, reply_action
 from vigorl_lib.web.browser import Observation
-from vigorl_lib.web.evaluators import Judge, Protocol, Task, Vqa, check, evaluate
+from vigorl_lib.web.evaluators import Judge, Protocol, Task, Vqa, check, evaluate, fetched
 from vigorl_lib.web.helpers import HELPERS, Helper
 from vigorl_lib.web.sites import COOKIE, Sites
 
 MAX_STEPS, MAX_UNPARSABLE, MAX_REPEATED = 30, 3, 5
+MAX_SAID = 200  # characters of what an action types, visits or presses, as later prompts have it
 PROTOCOLS: tuple[Protocol, ...] = ("official", "clean")
 
-# (what is to be seen, the objective, the actions before, oldest first) -> the reply. It is called in threads, by as
-# many episodes at once as run side by side.
-Policy = Callable[[Observation, str, Sequence[str]], str]
+# (what is to be seen, the objective, the actions before, oldest first) -> the reply, or what gives it when awaited. It
+# is called in threads, by as many episodes at once as run side by side.
+Policy = Callable[[Observation, str, Sequence[str]], str | Awaitable[str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
     """One step: what was seen, what the policy wrote, which action that is ("" for none), and why it could not be done.
 
-    `screenshot` is the file's name, beside the trace; `marks` are lines `[id] [TAG] [text]`; `said` is what stands for
-    the step among the previous actions afterwards; `places` are the marks' tags, texts (or labels) and boxes.
+    `screenshot` is the file's name, beside the trace, of the window without marks (`screenshot_of` draws them); `marks`
+    are lines `[id] [TAG] [text]`; `said` is what stands for the step among the previous actions afterwards; `places`
+    are the marks' tags, texts (or labels) and boxes, `colours` are theirs in turn.
     """
 
     step: int
@@ -55,6 +58,7 @@ class Turn:
     reason: str | None
     said: str = ""
     places: Sequence[tuple[str, str, Sequence[float]]] = ()
+    colours: Sequence[str] = COLOURS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,37 +91,46 @@ async def run_episode(
 ) -> Episode:
     """One episode in an environment that was opened for the task; its trace grows in `folder/trace.jsonl`.
 
+    The folder is there, without a trace.
+
     Raises `web.Crashed`, Playwright's errors and ValueError of the evaluation.
     """
     actions: list[Action | None] = []
     previous: list[str] = []
     answer, end = "", "max_steps"
-    folder.mkdir(parents=True, exist_ok=True)
     trace = folder / "trace.jsonl"
-    trace.unlink(missing_ok=True)
+    images = tuple([await fetched(source, environment.page) for source in task.images])
     for step in range(MAX_STEPS):
-        seen = await environment.observe()
+        seen = dataclasses.replace(await environment.observe(), images=images)
         screenshot = f"step{step:02d}.png"
-        (folder / screenshot).write_bytes(seen.screenshot)
+        (folder / screenshot).write_bytes(seen.shot)
         reply = await asyncio.to_thread(policy, seen, task.intent, tuple(previous))
-        action = reply_action(reply)
-        reason = "this is no action" if action is None else await environment.act(action)
+        if inspect.isawaitable(reply):
+            reply = await reply
+        action, crash = reply_action(reply), None
+        try:
+            reason = "this is no action" if action is None else await environment.act(action)
+        except web.Crashed as error:
+            crash, reason = error, str(error)
         actions.append(action)
         said = _described(action, seen) if action else reply.strip()[:100]
         previous.append(said if reason is None else f"{said} ({reason})")
         turn = Turn(
             step, seen.url, seen.title, screenshot, seen.text, reply, str(action or ""), reason, previous[-1],
-            tuple((mark.tag, mark.text or mark.label, mark.box) for mark in seen.marks),
+            tuple((mark.tag, mark.text or mark.label, mark.box) for mark in seen.marks), seen.colours,
         )  # fmt: skip
         append_line(trace, _plain(dataclasses.asdict(turn)))
+        if crash:
+            raise crash
         if action is not None and action.verb == "stop":
             answer, end = action.content, "stopped"
             break
         if early := _early_end(actions):
             end = early
             break
+    how = {"judge": judge, "vqa": vqa, "helpers": helpers, "origins": None if environment.live else environment.origins}
     scores = {
-        protocol: await evaluate(task, answer, environment.page, protocol, judge=judge, vqa=vqa, helpers=helpers)
+        protocol: await evaluate(task, answer, environment.page, protocol, **how)
         for protocol in reversed(PROTOCOLS)  # clean first: the official one leaves other pages open
     }
     return Episode(task.id, task.intent, answer, scores, len(actions), end, "")
@@ -150,21 +163,24 @@ async def run_tasks(
     scores are 0.
 
     `live` runs of the official tasks: `load_tasks` with the addresses of the sites, their log-ins where `storage_state`
-    says, `pause=2.5`, a `judge`, `vqa`, and for the shop `helpers.of_shop`; without these, leave out the tasks that
-    `evaluators.check` refuses.
+    says, `pause=2.5`, a `judge`, `vqa`, and for the shop `helpers.of_shop`; without these, leave out the tasks that are
+    `refused`, and count them.
 
-    Raises ValueError before any work where an evaluation needs a judge or a model that is not given, or two tasks have
-    one id, and FileNotFoundError without a Chromium.
+    Raises ValueError before any work for what `evaluators.check` refuses, or where two tasks have one id, and
+    FileNotFoundError without a log-in's file or a Chromium.
     """
     folder = Path(folder)
     if twice := [id for id, count in collections.Counter(task.id for task in tasks).items() if count > 1]:
         raise ValueError(f"task {twice[0]}: there are several of this id; run their files in folders of their own")
+    allowed = tuple(sites.urls.values()) if sites else tuple(origins)
     for task in tasks:
-        check(task, judge, vqa, helpers)
+        check(task, judge, vqa, helpers, None if live else allowed)
+        if task.storage_state is not None and not Path(task.storage_state).is_file():
+            remedy = "make it as VisualWebArena's prepare.sh does, and run in the folder that .auth lies in"
+            raise FileNotFoundError(f"task {task.id}: no log-in {task.storage_state}; {remedy}")
     folder.mkdir(parents=True, exist_ok=True)
     done = {line["id"]: Episode(**line) for line in read_lines(folder / "episodes.jsonl")}
     left = collections.deque(task for task in tasks if task.id not in done)
-    allowed = tuple(sites.urls.values()) if sites else tuple(origins)
 
     async with async_playwright() as playwright:
         starting = asyncio.Lock()
@@ -178,7 +194,9 @@ async def run_tasks(
                 return running[-1]
 
         async def one(task: Task) -> Episode:
-            cookie = None
+            place, cookie = folder_of(folder, task.id), None
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "trace.jsonl").unlink(missing_ok=True)  # of an episode that is done again
             if sites:
                 cookie = COOKIE, secrets.token_hex(16)
                 sites.reset(cookie[1], seed)
@@ -186,7 +204,6 @@ async def run_tasks(
                 await browser(), task.start_urls, allowed, cookie=cookie, storage_state=task.storage_state,
                 viewport=viewport, colours=colours, timeout=timeout, pause=pause, live=live, fenced=sites is not None,
             ) as environment:  # fmt: skip
-                place = folder_of(folder, task.id)
                 return await run_episode(
                     environment, task, policy_of(task), place, judge=judge, vqa=vqa, helpers=helpers
                 )
@@ -197,7 +214,9 @@ async def run_tasks(
                 (found,) = await asyncio.gather(one(task), return_exceptions=True)
                 if isinstance(found, BaseException) and not isinstance(found, Exception):
                     raise found
-                done[task.id] = _broken(task, found) if isinstance(found, Exception) else found
+                if isinstance(found, Exception):
+                    found = _broken(task, found, len(list(read_lines(folder_of(folder, task.id) / "trace.jsonl"))))
+                done[task.id] = found
                 append_line(folder / "episodes.jsonl", _plain(dataclasses.asdict(done[task.id])))
 
         if left:
@@ -208,9 +227,27 @@ async def run_tasks(
     return [done[task.id] for task in tasks]
 
 
-def _broken(task: Task, error: Exception) -> Episode:
+def refused(
+    tasks: Sequence[Task],
+    *,
+    judge: Judge | None = None,
+    vqa: Vqa | None = None,
+    helpers: Mapping[str, Helper] = HELPERS,
+    origins: Sequence[str] | None = None,
+) -> list[Episode]:
+    """The tasks that `evaluators.check` refuses, as broken episodes of no steps: not to be run, but to be counted."""
+    found = []
+    for task in tasks:
+        try:
+            check(task, judge, vqa, helpers, origins)
+        except ValueError as error:
+            found.append(_broken(task, error, 0))
+    return found
+
+
+def _broken(task: Task, error: Exception, steps: int) -> Episode:
     message = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
-    return Episode(task.id, task.intent, "", dict.fromkeys(PROTOCOLS, 0.0), 0, "error", message)
+    return Episode(task.id, task.intent, "", dict.fromkeys(PROTOCOLS, 0.0), steps, "error", message)
 
 
 def success_rate(episodes: Sequence[Episode], protocol: Protocol) -> float:
@@ -233,6 +270,14 @@ def read_trace(folder: str | Path) -> list[Turn]:
     return [Turn(**line) for line in read_lines(path)]
 
 
+def screenshot_of(turn: Turn, folder: str | Path) -> bytes:
+    """What the agent saw at a turn of the episode in `folder`: the window with its marks, as a PNG.
+
+    Raises FileNotFoundError without the screenshot, ValueError where it is damaged.
+    """
+    return web.marked(str(Path(folder) / turn.screenshot), [box for _, _, box in turn.places], turn.colours)
+
+
 def _early_end(actions: Sequence[Action | None]) -> str | None:
     """Why an episode ends before its time, as in the official runner."""
     last = actions[-1]
@@ -245,7 +290,8 @@ def _early_end(actions: Sequence[Action | None]) -> str | None:
 
 
 def _described(action: Action, seen: Observation) -> str:
-    """The action as ViGoRL's prompts list it: `click [A] [] [Home]`, the element by its tag and text."""
+    """The action as ViGoRL's prompts list it: `click [A] [] [Home]`, the element by its tag and text; cut if long."""
+    action = dataclasses.replace(action, content=action.content[:MAX_SAID])
     mark = next((mark for mark in seen.marks if mark.id == action.element), None)
     if mark is None or action.verb == "tab_focus":
         return str(action)

@@ -18,7 +18,7 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
-import io
+import functools
 import re
 import shutil
 import urllib.parse
@@ -26,7 +26,6 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from playwright.async_api import (
     Browser,
     BrowserContext,
@@ -39,6 +38,7 @@ from playwright.async_api import (
     async_playwright,
 )
 
+from vigorl_lib.images import open_image
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.nano.webpages import COLOURS, draw_marks
 from vigorl_lib.web.actions import Action
@@ -48,7 +48,9 @@ SMALLEST, LARGEST = 8, 0.8  # side of a box in pixels; part of the window's area
 MAX_MARKS = 1500  # elements and pieces of text that are looked at
 MAX_TEXT = 2000  # characters that one action types
 MAX_TABS = 12
-SYSTEM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SHARED_MEMORY = 2**30  # bytes that are plenty for a few pages
+# The first is the part of Chromium that draws pages, without the browser around it.
+SYSTEM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (
     "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-default-apps", "--no-pings",
@@ -96,15 +98,26 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True)
 class Observation:
-    """What an agent sees: a PNG with marks, the marks, the same as text, where it is, and the titles of all tabs."""
+    """What an agent sees: the window, the marks, the same as text, where it is, and the titles of all tabs.
 
-    screenshot: bytes
+    `shot` is the window as a PNG without marks, `colours` are those of the marks; `screenshot` has them. `images` are
+    the pictures that belong to the objective, as encoded files.
+    """
+
+    shot: bytes
     marks: tuple[Mark, ...]
     text: str
     url: str
     title: str
     tabs: tuple[str, ...]
     tab: int
+    colours: tuple[str, ...] = tuple(COLOURS)
+    images: tuple[bytes, ...] = ()
+
+    @functools.cached_property
+    def screenshot(self) -> bytes:
+        """The window with its marks as a PNG, drawn for whoever looks at it: that is a third of a step's work."""
+        return marked(self.shot, [mark.box for mark in self.marks], self.colours)
 
 
 def find_chromium() -> str | None:
@@ -115,19 +128,32 @@ def find_chromium() -> str | None:
 async def launch(playwright: Playwright, *, origins: Sequence[str] = (), live: bool = False) -> Browser:
     """Start a headless Chromium; without `live` it resolves no name and reaches nothing but 127.0.0.1.
 
-    With `origins` on 127.0.0.1 (as `http://127.0.0.1:8000`) it reaches nothing but these, whoever asks. Raises
+    With `origins` on 127.0.0.1 (as `http://127.0.0.1:8000`) it reaches nothing but these, whoever asks. Where the
+    system's browser does not start (Ubuntu's is a stub that asks for a snap), Playwright's own does. Raises
     FileNotFoundError where there is no browser.
     """
     hosts = [urllib.parse.urlsplit(origin).netloc for origin in origins]
     only = "--host-resolver-rules=" + ", ".join([*(f"MAP {host} {host}" for host in hosts), "MAP * ~NOTFOUND"])
     arguments = [*ARGUMENTS, *([] if live else [only if origins else ONLY_LOOPBACK])]
-    try:
-        return await playwright.chromium.launch(executable_path=find_chromium(), args=arguments)
-    except Error as error:
-        if "executable doesn't exist" not in error.message.lower():
-            raise
-        remedy = "apt-get install chromium, or python -m playwright install chromium"
-        raise FileNotFoundError(f"no Chromium found; install one: {remedy}") from error
+    failures = []
+    for path in dict.fromkeys((find_chromium(), None)):
+        try:
+            return await playwright.chromium.launch(
+                executable_path=path, args=arguments, ignore_default_args=_needless_arguments()
+            )
+        except Error as error:
+            failures.append(error)
+    if "executable doesn't exist" not in failures[-1].message.lower():
+        raise failures[-1]
+    remedy = "apt-get install chromium-headless-shell (or chromium), or python -m playwright install chromium"
+    raise FileNotFoundError(f"no Chromium starts ({_reason(failures[0])}); install one: {remedy}") from failures[0]
+
+
+def _needless_arguments() -> list[str]:
+    """Playwright lets pages share memory in files on the disk, for machines (containers) with little shared memory."""
+    shared = Path("/dev/shm")
+    large = shared.is_dir() and shutil.disk_usage(shared).free > SHARED_MEMORY
+    return ["--disable-dev-shm-usage"] if large else []
 
 
 @contextlib.asynccontextmanager
@@ -246,8 +272,7 @@ class Environment:
         marks, lines = self._numbered(found)
         self._marks = {mark.id: mark for mark in marks}
         tab = self.context.pages.index(self.page)
-        marked = await asyncio.to_thread(_marked, shot, marks, self.colours)  # the sites are served meanwhile
-        return Observation(marked, marks, "\n".join(lines), self.page.url, tabs[tab], tabs, tab)
+        return Observation(shot, marks, "\n".join(lines), self.page.url, tabs[tab], tabs, tab, self.colours)
 
     async def _screenshot(self) -> bytes:
         """The window as a PNG. Chromium compresses as little as it can: otherwise that is a third of a step's work."""
@@ -328,6 +353,8 @@ class Environment:
         mark = self._marks.get(action.element or 0)
         if mark is None:
             return f"there is no element [{action.element}]: the numbers are 1 to {len(self._marks)}"
+        if not await self._there(mark):
+            return f"element [{mark.id}] is no longer there"
         x, y = mark.middle
         if action.verb == "hover":
             await self.page.mouse.move(x, y)
@@ -357,8 +384,19 @@ class Environment:
                     await self.page.keyboard.press("Enter")
         return None
 
+    async def _there(self, mark: Mark) -> bool:
+        """Whether the same is still to be seen at the mark's middle: the page may have changed since the look."""
+        now, _ = self._numbered(await self.page.evaluate(SCRIPT, MAX_MARKS))
+        x, y = mark.middle
+        return any(
+            (one.tag, one.text, one.label) == (mark.tag, mark.text, mark.label)
+            and one.box[0] <= x <= one.box[2]
+            and one.box[1] <= y <= one.box[3]
+            for one in now
+        )
+
     async def _goto(self, url: str) -> str | None:
-        if not self.live and not _inside(url, self.origins):
+        if not self.live and not inside(url, self.origins):
             return f"{_plain(url)[:100]!r} is not one of the sites: {', '.join(self.origins)}"
         await self.page.goto(_plain(url), wait_until="load")
         return None
@@ -373,7 +411,7 @@ class Environment:
 
     async def open_tab(self, url: str) -> str | None:
         """Open a tab, in front, at an address; the reason where that fails."""
-        if not self.live and not _inside(url, self.origins):
+        if not self.live and not inside(url, self.origins):
             raise ValueError(
                 f"the start address {url!r} lies outside {', '.join(self.origins)}; give its site's origin"
             )
@@ -465,9 +503,13 @@ class Environment:
         self._arrived += 1
 
 
-def _marked(shot: bytes, marks: Sequence[Mark], colours: Sequence[str]) -> bytes:
-    image = Image.open(io.BytesIO(shot)).convert("RGB")
-    draw_marks(image, [mark.box for mark in marks], colours)
+def marked(shot: str | bytes, boxes: Sequence[Sequence[float]], colours: Sequence[str]) -> bytes:
+    """A picture (a path, or encoded) with a frame and a number, from 1, at each box, as a PNG.
+
+    A box is left, top, right, bottom in its pixels. Raises what `images.open_image` raises.
+    """
+    image = open_image(shot)
+    draw_marks(image, boxes, colours)
     return png(image)
 
 
@@ -477,7 +519,8 @@ def _outside(origins: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"^(?!(?:{known})(?:[/?#]|$))(?!data:|blob:)")
 
 
-def _inside(url: str, origins: Sequence[str]) -> bool:
+def inside(url: str, origins: Sequence[str]) -> bool:
+    """Whether an address is one of the origins or below it."""
     return any(url == origin or url.startswith((f"{origin}/", f"{origin}?", f"{origin}#")) for origin in origins)
 
 

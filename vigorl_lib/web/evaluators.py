@@ -26,6 +26,7 @@ as a word, also after an abbreviation.
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -42,6 +43,7 @@ from playwright.async_api import Error, Page
 from scipy.ndimage import uniform_filter
 
 from vigorl_lib.images import open_image
+from vigorl_lib.web.browser import inside
 from vigorl_lib.web.helpers import HELPERS, Helper
 
 Protocol = Literal["official", "clean"]
@@ -50,6 +52,7 @@ PLACEHOLDERS = {
     "__WIKIPEDIA__": "wikipedia", "__HOMEPAGE__": "homepage",
 }  # fmt: skip
 KINDS = ("string_match", "url_match", "program_html", "page_image_query")
+WEB = ("http://", "https://")
 SSIM = 0.8  # above it, two images are the same
 
 # (what: `fuzzy_match` or `ua_match`, reference, answer, intent) -> 0 to 1. `ua_match`: the reference is why a task
@@ -134,10 +137,17 @@ def task_of(row: Mapping[str, Any]) -> Task:
     )
 
 
-def check(task: Task, judge: Judge | None, vqa: Vqa | None, helpers: Mapping[str, Helper] = HELPERS) -> None:
-    """Raise ValueError, before any work, where the task's evaluation needs what is not there.
+def check(
+    task: Task,
+    judge: Judge | None,
+    vqa: Vqa | None,
+    helpers: Mapping[str, Helper] = HELPERS,
+    origins: Sequence[str] | None = (),
+) -> None:
+    """Raise ValueError, before any work, where the task or its evaluation needs what is not there.
 
-    That is a judge or a model that is not given, or a helper that `helpers` lacks.
+    That is a judge or a model that is not given, a helper that `helpers` lacks, or a picture that is neither a file nor
+    below one of the `origins` (None: anywhere).
     """
     text = json.dumps(task.eval)
     for name in re.findall(r'"func:\s*(\w+)', text):
@@ -148,6 +158,32 @@ def check(task: Task, judge: Judge | None, vqa: Vqa | None, helpers: Mapping[str
         raise ValueError(f"task {task.id}: fuzzy_match needs a judge; give one, or leave the task out")
     if any(query.get("eval_vqa") for query in task.eval.get("page_image_query") or []) and vqa is None:
         raise ValueError(f"task {task.id}: page_image_query needs a model that answers questions; give vqa")
+    references = [
+        source
+        for query in task.eval.get("page_image_query") or []
+        for source in query.get("eval_fuzzy_image_match", "").split(" |OR| ")
+        if source
+    ]
+    for source in (*task.images, *references):
+        if not source.startswith(WEB):
+            if not Path(source).is_file():
+                raise ValueError(f"task {task.id}: no picture {source}; run where it lies, or leave the task out")
+        elif origins is not None and not inside(source, origins):
+            known = ", ".join(origins) or "this machine"
+            raise ValueError(f"task {task.id}: the picture {source} lies outside {known}; leave the task out")
+
+
+async def fetched(source: str, page: Page) -> bytes:
+    """An encoded picture: a file's, or what the page's browser gets at an address, without following it elsewhere.
+
+    Raises FileNotFoundError or ValueError where there is none. Only `check` looks whether one may ask there.
+    """
+    if not source.startswith(WEB):
+        return Path(source).read_bytes()
+    reply = await page.context.request.get(source, max_redirects=0)
+    if not reply.ok:
+        raise ValueError(f"{source}: the picture can not be had (status {reply.status}); check the address")
+    return await reply.body()
 
 
 async def evaluate(
@@ -159,19 +195,22 @@ async def evaluate(
     judge: Judge | None = None,
     vqa: Vqa | None = None,
     helpers: Mapping[str, Helper] = HELPERS,
+    origins: Sequence[str] | None = (),
 ) -> float:
     """The task's score, 0 to 1, for the answer of the last `stop` and the page that was left in front.
 
-    Raises ValueError for a protocol that does not exist, for an evaluation that this file does not know, and where a
-    judge or a model is needed and not given; and what Playwright raises where the page is gone.
+    `origins` are the sites that may be asked for pictures to compare with; None: any.
+
+    Raises ValueError for a protocol that does not exist, for an evaluation that this file does not know, and as
+    `check`; what judge and model raise; and what Playwright raises where the page is gone.
     """
     if protocol not in ("official", "clean"):
         raise ValueError(f"no protocol {protocol!r}; known: official, clean")
-    check(task, judge, vqa, helpers)
+    check(task, judge, vqa, helpers, origins)
     score = 1.0
     for kind in task.eval["eval_types"]:
         if kind == "string_match":
-            score *= string_match(task, answer, protocol, judge)
+            score *= await asyncio.to_thread(string_match, task, answer, protocol, judge)  # a judge may take its time
         elif kind == "url_match":
             score *= url_match(task.eval, page.url, protocol)
         elif kind == "program_html":
@@ -356,35 +395,42 @@ async def _helper(call: str, page: Page, helpers: Mapping[str, Helper]) -> str |
 
 
 @contextlib.asynccontextmanager
-async def _opened(url: str, page: Page, protocol: Protocol, helpers: Mapping[str, Helper]) -> AsyncIterator[Page]:
-    """The page that a check looks at: `last` is the one that was left."""
+async def _spare(page: Page, protocol: Protocol) -> AsyncIterator[Page]:
+    """Where checks open their pages: officially the page that was left, in `clean` a tab of their own."""
+    if protocol == "official":
+        yield page
+        return
+    tab = await page.context.new_page()
+    try:
+        yield tab
+    finally:
+        await tab.close()
+
+
+async def _opened(url: str, page: Page, tab: Page, helpers: Mapping[str, Helper]) -> Page:
+    """The page that a check looks at: `last` is the one that was left; what a tab of their own shows it keeps."""
     if url.startswith("func:"):
         url = str(await _helper(url.removeprefix("func:"), page, helpers))
     if url == "last":
-        yield page
-        return
-    if protocol == "official":
-        await page.goto(url)
-        yield page
-        return
-    other = await page.context.new_page()
-    try:
-        await other.goto(url)
-        yield other
-    finally:
-        await other.close()
+        return page
+    if tab is page or tab.url != url:
+        await tab.goto(url)
+    return tab
 
 
 async def _program_html(
     task: Task, page: Page, protocol: Protocol, judge: Judge | None, helpers: Mapping[str, Helper]
 ) -> float:
     score = 1.0
-    for target in task.eval["program_html"]:
-        async with _opened(target["url"], page, protocol, helpers) as shown:
+    async with _spare(page, protocol) as tab:
+        for target in task.eval["program_html"]:
+            shown = await _opened(target["url"], page, tab, helpers)
             found = await _selected(target, shown, protocol, helpers)
-        if found is None:
-            return 0.0
-        score *= _contents(task, target["required_contents"], found, protocol, judge)
+            if found is None:
+                return 0.0
+            score *= await asyncio.to_thread(_contents, task, target["required_contents"], found, protocol, judge)
+            if target.get("prep_actions") and shown is not page:
+                await tab.goto("about:blank")  # they changed what it shows
     return score
 
 
@@ -455,22 +501,24 @@ async def _page_image_query(
     task: Task, page: Page, protocol: Protocol, vqa: Vqa | None, helpers: Mapping[str, Helper]
 ) -> float:
     score = 1.0
-    for query in task.eval["page_image_query"]:
-        if not query.get("eval_vqa") and "eval_fuzzy_image_match" not in query:
-            raise ValueError(f"task {task.id}: page_image_query without eval_vqa and eval_fuzzy_image_match")
-        async with _opened(query["eval_image_url"], page, protocol, helpers) as shown:
+    async with _spare(page, protocol) as tab:
+        for query in task.eval["page_image_query"]:
+            if not query.get("eval_vqa") and "eval_fuzzy_image_match" not in query:
+                raise ValueError(f"task {task.id}: page_image_query without eval_vqa and eval_fuzzy_image_match")
+            shown = await _opened(query["eval_image_url"], page, tab, helpers)
             images = await _images(shown, query["eval_image_class"])
-        if not images:
-            return 0.0
-        for pair in query.get("eval_vqa") or ():
-            if vqa is None:
-                raise ValueError(f"task {task.id}: page_image_query needs a model that answers questions; give vqa")
-            replies = vqa(images, f"Q: {pair['question']} A:")
-            score *= any(pair["answer"].lower() in reply.lower() for reply in replies)
-        if "eval_fuzzy_image_match" in query:
-            least = query.get("ssim_threshold", SSIM)
-            wanted = [open_image(path) for path in query["eval_fuzzy_image_match"].split(" |OR| ")]
-            score *= any(similarity(image, other) > least for other in wanted for image in images)
+            if not images:
+                return 0.0
+            for pair in query.get("eval_vqa") or ():
+                if vqa is None:
+                    raise ValueError(f"task {task.id}: page_image_query needs a model that answers questions; give vqa")
+                replies = await asyncio.to_thread(vqa, images, f"Q: {pair['question']} A:")
+                score *= any(pair["answer"].lower() in reply.lower() for reply in replies)
+            if "eval_fuzzy_image_match" in query:
+                least = query.get("ssim_threshold", SSIM)
+                sources = query["eval_fuzzy_image_match"].split(" |OR| ")
+                wanted = [open_image(await fetched(source, page), name=source) for source in sources]
+                score *= any(similarity(image, other) > least for other in wanted for image in images)
     return float(score)
 
 

@@ -20,7 +20,8 @@
       : tag === "INPUT" || tag === "TEXTAREA" ? "" : act ? element.textContent : own(element));
     const label = tidy(element.getAttribute("aria-label") || element.labels?.[0]?.textContent || element.placeholder
       || element.title || (tag === "INPUT" ? element.value : ""));
-    const editable = tag === "TEXTAREA" || element.isContentEditable || (tag === "INPUT" && !written.includes(element.type));
+    const editable = (tag === "TEXTAREA" || element.isContentEditable || (tag === "INPUT" && !written.includes(element.type)))
+      && !element.readOnly && !element.matches(":disabled");
     found.push({act, tag, text, label, editable, box: [box.left, box.top, box.right, box.bottom]});
     if (found.length >= limit) break;
   }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vigorl_lib.images import open_image
 from vigorl_lib.pages import filled
-from vigorl_lib.web.agent import Episode, read_trace
+from vigorl_lib.web.agent import Episode, read_trace, screenshot_of
 
 TEMPLATE = Path(__file__).with_name("viewer.html")
 WIDTH = 900  # pixels of a screenshot in the page
@@ -23,13 +23,13 @@ def episode_html(episode: Episode, folder: str | Path) -> str:
     """
     folder = Path(folder)
     turns = read_trace(folder) if (folder / "trace.jsonl").exists() else []
-    steps = [dataclasses.asdict(turn) | {"picture": _picture(folder / turn.screenshot)} for turn in turns]
+    steps = [dataclasses.asdict(turn) | {"picture": _picture(screenshot_of(turn, folder))} for turn in turns]
     data = {**dataclasses.asdict(episode), "turns": steps}
     return filled(TEMPLATE.read_text(encoding="utf-8"), f"Episode {episode.id}", data)
 
 
-def _picture(path: Path) -> str:
-    image = open_image(path)
+def _picture(shot: bytes) -> str:
+    image = open_image(shot)
     image.thumbnail((WIDTH, 4 * WIDTH))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=72, method=2)
