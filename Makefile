@@ -48,12 +48,16 @@ smoke:  ## run every notebook for a few steps only
 base:  ## train a nano base of your own (notebook 01, up to an hour)
 	@$(MAKE) --no-print-directory PROFILE=base reproduce
 
-evaluate:  ## run the evaluations that reproduce leaves out (minutes each; 09 up to twenty)
+evaluate:  ## run and record the evaluations that reproduce leaves out (minutes each; 09 up to twenty)
 	@$(MAKE) --no-print-directory STEPS="$(filter-out 13_%,$(LATER))" reproduce
+	$(RUN) vigorl_lib.report record $(OUT) --step 09_eval_web_agents
+	$(RUN) vigorl_lib.report record $(OUT) --step 11_behaviours
 
 museum:  ## train with five rewards that fail (a quarter of an hour), and record what that bought
 	@$(MAKE) --no-print-directory STEPS="$(filter 13_%,$(LATER))" reproduce
 	$(RUN) vigorl_lib.report record $(OUT) --step $(filter 13_%,$(LATER))
+	mkdir -p outputs/reference/museum
+	cp $(addprefix $(OUT)/$(filter 13_%,$(LATER))/,curves.json exhibits.jsonl) outputs/reference/museum
 
 claims: $(READY)  ## train all arms over all seeds (hours; resumes) and judge the paper's claims
 	$(RUN) vigorl_lib.claims run

@@ -7,7 +7,16 @@ import random
 import pytest
 
 from vigorl_lib import prompts, stats
-from vigorl_lib.behaviours import DEFINITIONS, Behaviours, coded, coding_request, count_behaviours, read_count
+from vigorl_lib.behaviours import (
+    DEFINITIONS,
+    Behaviours,
+    Code,
+    agreement,
+    coded,
+    coding_request,
+    count_behaviours,
+    read_count,
+)
 from vigorl_lib.nano import lessons
 from vigorl_lib.records import Refused
 from vigorl_lib.traces import render_call, render_single
@@ -27,6 +36,9 @@ def test_on_narrations_with_known_labels(grounded):
             sub_goals=sum(step.startswith("First find") for step in steps),
             verifications=sum(step.startswith("Check") for step in steps),
             backtracks=steps.count(prompts.BACKTRACK),
+            # No two things of a scene are nearer to each other than the distance rule.
+            places=len(set(seen)) if grounded else 0,
+            grounded_sub_goals=sum(step.startswith("First find") for step in steps) if grounded else 0,
         )
 
 
@@ -49,14 +61,48 @@ def test_in_other_words(thought, counts):
 def test_points_are_not_counted_and_answers_are_not_read():
     text = render_single(["Look: red circle (3, 4)."], "blue square")
     names = ("red circle", "blue square", "red")
-    assert count_behaviours([text], names) == count_behaviours([text.replace(" (3, 4)", "")], names)
+    without = count_behaviours([text.replace(" (3, 4)", "")], names)
+    assert dataclasses.replace(count_behaviours([text], names), places=0) == without
     assert count_behaviours([text], names).regions == 2  # "red" is a name of its own here
     assert count_behaviours([text], ("circ",)).regions == 0
 
 
 def test_turns_count_together():
     turns = [render_call("First find red circle (3, 4).", (3, 4)), render_single(["Check: red circle."], "b")]
-    assert count_behaviours(turns, ("red circle",)) == Behaviours(1, 1, 1, 0)
+    found = count_behaviours(turns, ("red circle",))
+    assert found == Behaviours(1, 1, 1, 0, places=1, grounded_sub_goals=1)
+
+
+@pytest.mark.parametrize(
+    ("thought", "distance", "places"),
+    [
+        ("Here (0, 0). There (6, 8). Again (0, 9).", 10, 2),  # 10 away is another place, 9 is not
+        ("Here (0, 0). There (6, 8). Again (0, 9).", 11, 1),
+        ("Here (0, 0) and (90, 0), then (0, 0).", 10, 2),
+        ("Outside (-40, 0), and (9999, 9999).", 10, 2),
+        ("Nowhere.", 10, 0),
+    ],
+)
+def test_a_place_is_a_point_far_from_those_before_it(thought, distance, places):
+    assert count_behaviours([render_single([thought], "(50, 50)")], distance=distance).places == places
+
+
+def test_a_look_is_a_place():
+    turns = [render_call("Closer.", (3, 4)), render_call("And here.", (60, 4)), render_single(["Seen (61, 5)."], "b")]
+    assert count_behaviours(turns).places == 2
+
+
+@pytest.mark.parametrize(
+    ("thought", "goals", "grounded"),
+    [
+        ("First find the lamp (3, 4). The sofa (5, 6).", 1, 1),
+        ("First find the lamp. The sofa (5, 6).", 1, 0),
+        ("I need to find a lamp. First, I look at (3, 4). A sofa. Next, we go on.", 2, 1),
+    ],
+)
+def test_a_sub_goal_is_grounded_by_a_point_of_its_own(thought, goals, grounded):
+    found = count_behaviours([render_single([thought], "x")])
+    assert (found.sub_goals, found.grounded_sub_goals) == (goals, grounded)
 
 
 @pytest.mark.parametrize(
@@ -109,3 +155,18 @@ def test_a_language_model_codes_each_trace_for_each_behaviour():
     assert "garbage" in found["b", "regions"].reason and "500" in found["refused", "regions"].reason
     pairs = [(code.count, rules[code.id][code.behaviour]) for code in found.values() if code.count is not None]
     assert len(pairs) == 7 and stats.cohen_kappa(*zip(*pairs, strict=True)) == 1
+
+
+def test_agreement_says_what_was_not_counted():
+    rules = {
+        str(k): count_behaviours([f"<think> {text} </think>"], ["lamp"]) for k, text in enumerate(("lamp", "Wait"))
+    }
+    codes = [Code(id, kind, getattr(rules[id], kind)) for id in rules for kind in ("regions", "backtracks")]
+    codes += [Code("0", "sub_goals", None, "refused"), Code("1", "sub_goals", None, "garbage")]
+    codes += [Code("0", "verifications", None, "refused"), Code("1", "verifications", 1)]
+    assert agreement(codes, rules) == {
+        "regions": {"kappa": 1, "n": 2, "not_counted": 0},
+        "sub_goals": {"kappa": None, "n": 0, "not_counted": 2},
+        "verifications": {"kappa": 0, "n": 1, "not_counted": 1},
+        "backtracks": {"kappa": 1, "n": 2, "not_counted": 0},
+    }

@@ -269,3 +269,67 @@ def test_one_walks_through_the_tree_by_key_and_slider(chromium, tmp_path, said):
     assert page.locator("#question").text_content() == re.sub("\u202e", "\ufffd", tree.question)
     assert wrong == [] and set(asked) <= {"file", "data"} and asked.count("file") == 1
     page.close()
+
+
+# The gallery of interventions
+
+
+def a_gallery(text="a cup"):
+    examples = [Example(f"{text}{k}", "own", "k", text, ("a", "b"), text, (png(),)) for k in range(2)]
+    own = {"turns": [(f"<think> {text} </think>", f"<answer> {text} </answer>"), ("<answer> b </answer>",)]}
+    moved = {"turns": [("<answer> b </answer>",), None]}
+    return explorer.suite_html({"as it is": own, text: moved}, examples)
+
+
+def test_a_gallery_holds_each_reply_beside_what_became_of_it():
+    first, second = data_of(a_gallery())["items"]
+    assert [reply["name"] for reply in first["replies"]] == ["as it is", "a cup"]
+    assert [reply["answer"] for reply in first["replies"]] == ["a cup", "b"]
+    assert first["replies"][0]["turns"] == ["<think> a cup </think>", "<answer> a cup </answer>"]
+    assert second["replies"][1] == {"name": "a cup", "turns": None, "answer": None}
+    assert (second["id"], second["truth"]) == ("a cup1", "a cup")
+    assert first["picture"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_text_stays_data_in_a_gallery(text):
+    page, clean = Scripts(a_gallery(text)), Scripts(a_gallery())
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in clean.tags]
+    assert [found[2] for found in page.found if "id" not in found[1]] == [
+        found[2] for found in clean.found if "id" not in found[1]
+    ]
+    data = data_of(a_gallery(text))["items"][0]
+    assert data["question"] == data["truth"] == data["replies"][1]["name"] == text
+
+
+def test_a_gallery_runs_its_own_script_alone():
+    page = a_gallery()
+    assert "http:" not in page and "https:" not in page and "{{" not in page
+    script = next(text for tag, attributes, text in Scripts(page).found if tag == "script" and not attributes)
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|fetch", script)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page and "unsafe" not in page
+
+
+def test_a_gallery_of_nothing_is_refused():
+    example = Example("e", "own", "k", "?", (), "a", (png(),))
+    for found, examples in (
+        ({}, [example]),
+        ({"as it is": {"turns": []}}, []),
+        ({"as it is": {"turns": []}}, [example]),
+    ):
+        with pytest.raises(ValueError, match="a gallery needs examples"):
+            explorer.suite_html(found, examples)
+
+
+@pytest.mark.skipif(not browser.find_chromium(), reason="needs Chromium")
+def test_a_gallery_is_walked_through_by_clicking(chromium, tmp_path):
+    (tmp_path / "gallery.html").write_text(a_gallery("<b>cup</b>"), encoding="utf-8")
+    page = chromium.new_page()
+    page.goto((tmp_path / "gallery.html").as_uri())
+    assert page.locator("#place").inner_text() == "1 of 2"
+    assert "<b>cup</b>" in page.locator("#own").inner_text()
+    assert page.locator("#others section.other").count() == 1
+    page.get_by_role("button", name="the next question").click()
+    assert "does not apply" in page.locator("#others").inner_text()
+    assert page.locator("section.other").count() == 0

@@ -18,13 +18,16 @@ from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.faithfulness import (
     another_thing,
     blank_crops,
+    close_by,
     crops_of_another,
+    far_away,
     follows_route,
     greyed,
     hit_rate,
     judge_points,
     move_points,
     named_points,
+    points_told,
     probe_points,
     recoloured_crops,
     route_reached,
@@ -46,7 +49,7 @@ from vigorl_lib.policy import Completion, load_policy
 from vigorl_lib.prompts import BACKTRACK, options_as_letters, options_as_text
 from vigorl_lib.records import Example, Proposal, Refused
 from vigorl_lib.runs import PACKAGE
-from vigorl_lib.traces import find_points
+from vigorl_lib.traces import find_points, render_call
 from vigorl_lib.views import View, Zoom
 
 # Four things in the corners of a picture of 400 x 200 original pixels, which the model sees at half that size.
@@ -168,6 +171,13 @@ def test_a_point_belongs_to_the_name_before_it():
     assert named_points([reply], NAMES) == [("red circle", (1, 2)), ("blue square", (5, 6))]
     assert named_points([told("blue square.", "(1, 2).")], NAMES) == [("blue square", (1, 2))]
     assert named_points(["(1, 2)"], NAMES) == []
+    assert points_told([reply], NAMES) == [
+        ("red circle", (1, 2)),
+        (None, (3, 4)),
+        ("blue square", (5, 6)),
+        (None, (7, 8)),
+    ]
+    assert points_told([reply], ()) == [(None, point) for point in ((1, 2), (3, 4), (5, 6), (7, 8))]
 
 
 def test_a_hit_is_on_any_thing_of_the_name():
@@ -186,6 +196,12 @@ def test_points_are_judged_one_by_one():
     assert (second["hit"], second["distance"]) == (0, pytest.approx((90**2 + 40**2) ** 0.5))
     assert (third["step"], third["hit"], third["distance"]) == (3, 0, pytest.approx(180))  # the nearer of two
     assert (unknown["hit"], unknown["distance"]) == (0, None)
+
+
+def test_unnamed_points_and_points_outside_are_rows_of_their_own():
+    rows = judge_points([(None, SPOTS[0]), ("red circle", (200, 10)), ("red circle", (199, -1))], NAMED, VIEW)
+    assert [(row["hit"], row["inside"]) for row in rows] == [(None, True), (0, False), (0, False)]
+    assert rows[0]["distance"] is None and rows[1]["distance"] > 0
 
 
 @pytest.mark.parametrize("thing", range(4))
@@ -304,6 +320,42 @@ def test_a_reply_keeps_only_some_of_its_steps():
     assert up_to_answer("no thought", lambda steps: steps) is None
 
 
+def test_a_turn_with_a_look_keeps_its_blanks():
+    turn = "<think> Look: red circle (1, 2). A blue square (3, 4). </think>\n<answer> a </answer>"
+    begun = up_to_answer(turn, lambda steps: steps[:1])
+    assert begun == "<think> Look: red circle (1, 2). </think>\n<answer>"
+
+
+@given(st.tuples(st.integers(-99, 999), st.integers(-99, 999)))
+def test_without_a_truth_a_point_moves_far_and_its_placebo_hardly(point):
+    (x, y), (width, height) = far_away(EXAMPLE, point, VIEW), (VIEW.frame.width, VIEW.frame.height)
+    assert 0 <= x < width and 0 <= y < height
+    assert abs(x - point[0]) >= width / 3 and abs(y - point[1]) >= height / 3
+    x, y = close_by(EXAMPLE, point, VIEW)
+    assert 0 < (x - point[0]) ** 2 + (y - point[1]) ** 2 <= 25
+
+
+def test_the_last_turn_is_told_anew_after_the_looks_before_it():
+    heard = []
+
+    class Listener(Parrot):
+        def complete(self, talks, *, prefixes, **_):
+            heard.extend(talks)
+            return [Completion(" b </answer>", 3, False) for _ in talks]
+
+    turns = [render_call("Closer.", (10, 10)), render_call("Again.", (90, 40))]
+    limits = {"max_new_tokens": 9, "temperature": 1.0, "seed": 0}
+    zoom = Zoom(offset=20, size=40, looks=2)
+    (told_anew,) = tell_from(
+        Listener(), [EXAMPLE], ["<think> x </think>\n<answer>"], "zoom", earlier=[turns], zoom=zoom, **limits
+    )
+    assert told_anew == "<think> x </think>\n<answer> b </answer>"
+    *_, one, first, two, last = heard[0]
+    assert [one["content"], two["content"]] == turns
+    assert first["content"][1]["image"] == VIEW.crop((10, 10), zoom)
+    assert [len(first["content"]), len(last["content"])] == [2, 3], "the last look says that the answer is due"
+
+
 def test_a_way_out_is_one_more_option_in_the_same_form():
     (example,) = benchmarks.load("sat2", "twin", split="dev", limit=1, seed=3)
     more = with_way_out(example)
@@ -371,18 +423,25 @@ LIMITS = {"max_new_tokens": 48, "temperature": 0.5, "seed": 1}
 def test_the_suite_in_several_turns_has_its_controls_and_resumes(zoomer, closer, tmp_path):
     found = suite(zoomer, closer, "zoom", tmp_path, **LIMITS)
     looks = {f"{how} looks" for how in ("blank", "another", "recoloured")}
+    ends = {"first step alone", "steps in another order", "first point moved", "placebo move"}
     every = {"as it is", "drawn again", "grey", "another picture", "way out offered", "grey, way out offered"}
-    assert set(found) == every | looks | {"tool off"}
+    assert set(found) == every | looks | ends | {"tool off"}
     own = found["as it is"]
     assert own["effect"] is None and own["changed"]["value"] == own["rethought"]["value"] == 0
-    for row in found.values():
+    for name in ends:  # one turn is told anew, what was before it stays
+        for told_anew, before in zip(found[name]["turns"], own["turns"], strict=True):
+            assert told_anew is None or (told_anew[:-1] == before[:-1] and len(told_anew) == len(before))
+    for name in set(found) - ends:
+        row = found[name]
         assert len(row["turns"]) == row["accuracy"]["n"] == 3
         if row is not own:
             gained = row["accuracy"]["value"] - own["accuracy"]["value"]
             assert row["effect"]["value"] == pytest.approx(gained)
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    # It can go on with a turn, and can not begin one.
     silent = SimpleNamespace(**{name: vars(zoomer)[name] for name in ("model", "processor", "batch_size")})
-    silent.view_of, silent.frame_of = zoomer.view_of, zoomer.frame_of  # it can not speak
+    silent.view_of, silent.frame_of, silent.conversation = zoomer.view_of, zoomer.frame_of, zoomer.conversation
+    silent.complete = lambda talks, *, prefixes, **how: zoomer.complete(talks, prefixes=prefixes, **how)
     assert suite(silent, closer, "zoom", tmp_path, **LIMITS) == found
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
 
@@ -393,6 +452,10 @@ def test_the_suite_in_one_turn_cuts_thoughts_and_moves_points(zoomer, closer, tm
     assert told <= found.keys()
     photographs = [dataclasses.replace(example, truth=None) for example in closer]
     without = suite(zoomer, photographs, "grounded", tmp_path / "new", **LIMITS)
-    assert found.keys() - without.keys() == {"first point moved", "placebo move"}
+    assert found.keys() == without.keys()
+    for turns, own in zip(without["first point moved"]["turns"], without["as it is"]["turns"], strict=True):
+        points = [find_points((text or ("",))[0]) for text in (own, turns)]
+        assert (turns is None) == (not points[0])
+        assert turns is None or points[0][0] != points[1][0]
     untouched = found["first step alone"]
     assert len(untouched["turns"]) == 3 and (untouched["accuracy"] or {"n": 0})["n"] <= 3

@@ -301,6 +301,24 @@ def test_an_arm_overlays_one_step_and_may_run_fewer(kit):
     assert (kit / "outputs/nano/vanilla/seed0/04_grounded_grpo/manifest.json").exists()
 
 
+def test_what_is_run_later_is_recorded(kit):
+    for step in ("09_eval_web_agents", "11_behaviours", "13_reward_museum"):
+        for name in (f"notebooks/{step}.ipynb", f"params/nano/{step}.yaml"):
+            (kit / name).touch()
+    record = "-m vigorl_lib.report record outputs/nano/vigorl/seed0 --step"
+    assert make(kit, "evaluate")[0] == ["09_eval_web_agents", "11_behaviours"]
+    said = (kit / "setup").read_text()
+    assert f"{record} 09_eval_web_agents\n{record} 11_behaviours\n" in said and "13_reward" not in said
+    folder = kit / "outputs/nano/vigorl/seed0/13_reward_museum"
+    folder.mkdir()
+    for name in ("curves.json", "exhibits.jsonl"):
+        (folder / name).write_text(name)
+    assert make(kit, "museum")[0] == ["13_reward_museum"]
+    assert f"{record} 13_reward_museum\n" in (kit / "setup").read_text()
+    kept = {path.name: path.read_text() for path in (kit / "outputs/reference/museum").iterdir()}
+    assert kept == {name: name for name in ("curves.json", "exhibits.jsonl")}
+
+
 @pytest.mark.parametrize("words", ["ARM=vanila", "PROFILE=nan"])
 def test_a_misspelt_name_stops_make(kit, words):
     steps, said = make(kit, "reproduce", words, ok=False)

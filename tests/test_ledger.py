@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,25 @@ def test_a_row_says_what_it_must(row):
     assert all(isinstance(text, str) and text.strip() for text in texts)
     assert (row.paper, row.code) != ("silent", "silent")
     assert row.effect is None or row.effect.first != row.effect.second
-    assert len(row.values) in (0, 2) and (not row.values or row.switch and row.values[0] != row.values[1])
+    assert re.fullmatch(r"[\w.]+\.\w+|none \(.{9,}\)", row.switch), "a parameter, or `none (why)`"
+    assert not row.values or (len(row.values) == 2 and row.values[0] != row.values[1] and has_switch(row))
+
+
+def has_switch(row):
+    return not row.switch.startswith("none (")
+
+
+@each_row
+def test_a_row_without_a_switch_names_what_is_there(row):
+    for name in re.findall(r"`(\w+)\.(\w+)`", row.switch):
+        assert name[1] in vars(importlib.import_module(f"vigorl_lib.{name[0]}"))
+    for step, name in re.findall(r"\b(\d\d_\w+)\.(\w+)", row.switch):
+        assert name in read_parameters(ROOT / "notebooks" / f"{step}.ipynb")
 
 
 @each_row
 def test_a_switch_is_there_and_takes_its_values(row):
-    if not row.switch:
+    if not has_switch(row):
         return
     place, _, name = row.switch.rpartition(".")
     if (ROOT / "notebooks" / f"{place}.ipynb").exists():
@@ -80,6 +94,15 @@ def test_a_broken_row_is_named(change, told, tmp_path):
         read_plan(path)
 
 
+def test_a_row_without_a_switch_is_refused(tmp_path):
+    raw = yaml.safe_load((ROOT / PLAN).read_text(encoding="utf-8"))
+    del raw["rows"]["crop_frame"]["switch"]
+    path = tmp_path / "ledger.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ValueError, match="not a ledger.*switch"):
+        read_plan(path)
+
+
 def test_a_measure_that_is_not_there_is_named(tmp_path):
     raw = yaml.safe_load((ROOT / PLAN).read_text(encoding="utf-8"))
     raw["rows"]["tool_name"]["effect"] = raw["rows"]["simulations"]["effect"]
@@ -98,7 +121,8 @@ SMALL = Sizes(items=4, trees=2, groups=1, steps=1)
 @pytest.fixture
 def plan(monkeypatch, tmp_path):
     monkeypatch.setenv("VIGORL_OUTPUTS", str(tmp_path / "outputs"))
-    first, second = Row("simulations", "A", "20", "8", "8", effect=Effect("share", "one", "two")), ROWS[4]
+    first = Row("simulations", "A", "20", "8", "8", "none (a test)", effect=Effect("share", "one", "two"))
+    second = ROWS[4]
     return Plan((1, 2, 3), SMALL, (first, second))
 
 

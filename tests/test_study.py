@@ -54,6 +54,14 @@ def test_an_item_is_one_step_with_its_point_as_a_circle():
     )
 
 
+def test_a_point_outside_is_known_and_a_reply_without_points_too():
+    texts = ("A cup (20, 10).", "A cup (100, 10).", "A cup (20, -1).", "No point, and two (1, 2) (3, 4).")
+    predictions = [Prediction(f"q{k}", (f"<think> {text} </think>",)) for k, text in enumerate(texts)]
+    items = study.sample_items(predictions, [example(f"q{k}") for k in range(4)], view_of)
+    assert {item.id: item.inside for item in items} == {"q0/0": True, "q1/0": False, "q2/0": False}
+    assert [len(study.steps_to_rate(prediction)) for prediction in predictions] == [1, 1, 1, 0]
+
+
 def test_a_rater_never_sees_an_item_twice_and_goes_on_where_they_stopped(tmp_path):
     path = tmp_path / "ratings.jsonl"
     order = [item.id for item in study.left(ITEMS, path, "ada")]
@@ -63,8 +71,39 @@ def test_a_rater_never_sees_an_item_twice_and_goes_on_where_they_stopped(tmp_pat
         study.rate(path, Rating("ada", id, "yes", 4, 1.5))
     assert [item.id for item in study.left(ITEMS, path, "ada")] == order[2:]
     assert len(study.left(ITEMS, path, "bob")) == 6
-    with pytest.raises(ValueError, match="has rated"):
-        study.rate(path, Rating("ada", order[0], "no", 1, 1.0))
+
+
+def test_a_second_answer_is_kept_and_counted_and_the_first_one_holds(tmp_path):
+    path = tmp_path / "ratings.jsonl"
+    for item, overlap, helped in (("q0/0", "yes", 4), ("q1/0", "no", 2), ("q0/0", "no", 1), ("q0/0", "unsure", 1)):
+        study.rate(path, Rating("ada", item, overlap, helped, 1.0))
+    assert len(study.read_ratings(path)) == 4
+    found = study.summary(ITEMS, study.read_ratings(path))
+    assert (found["ratings"], found["twice"], found["strange"], found["unsure"], found["open"]) == (2, 2, 0, 0, 4)
+    assert (found["overlap"]["value"], found["helped"]["value"]) == (0.5, 3)
+
+
+def test_two_windows_of_a_rater_go_on_together(tmp_path):
+    path = tmp_path / "ratings.jsonl"
+    windows = [study.form(ITEMS[:3], path, "ada") for _ in range(2)]
+
+    def answered(window, overlap):
+        told, body = window.children
+        body.children[3].value, body.children[5].value = overlap, 4
+        body.children[6].click()
+        return told.value, body.children[1].value
+
+    assert "1 of 3" in answered(windows[0], "yes")[0]
+    order = [item.id for item in study.left(ITEMS[:3], tmp_path / "none", "ada")]
+    told, shown = answered(windows[1], "no")  # it still showed the item that the first window rated
+    assert "1 of 3" in told and f"step {order[1][1]} " in shown, "what is left is shown, and nothing twice"
+    assert "2 of 3" in answered(windows[1], "yes")[0]
+    assert "2 of 3" in answered(windows[0], "no")[0]  # again one that is rated
+    assert "Thank you" in answered(windows[0], "yes")[0]
+    ratings = study.read_ratings(path)
+    assert [rating.item for rating in ratings] == [order[k] for k in (0, 0, 1, 1, 2)]
+    found = study.summary(ITEMS[:3], ratings)
+    assert (found["twice"], found["overlap"]["value"], found["open"]) == (2, 1, 0)
 
 
 @pytest.mark.parametrize("change", [{"overlap": "maybe"}, {"helped": 6}, {"rater": " "}])
@@ -76,11 +115,7 @@ def test_what_is_no_rating_is_refused(change):
 def test_a_bad_row_of_the_file_is_named(tmp_path):
     path = tmp_path / "ratings.jsonl"
     study.rate(path, Rating("ada", "q0/0", "yes", 3, 1.0))
-    line = path.read_text()
-    path.write_text(line + line)
-    with pytest.raises(ValueError, match="ratings.jsonl:2: 'ada' has rated"):
-        study.read_ratings(path)
-    path.write_text(line + '{"rater": "bob"}\n')
+    path.write_text(path.read_text() + '{"rater": "bob"}\n')
     with pytest.raises(ValueError, match="ratings.jsonl:2: not a rating"):
         study.read_ratings(path)
 
@@ -96,6 +131,8 @@ def test_the_summary_counts_what_was_said_and_leaves_open_what_was_not(tmp_path)
     assert (found["raters"], found["ratings"], found["unsure"], found["strange"]) == (2, 7, 1, 1)
     assert (found["overlap"]["value"], found["overlap"]["n"]) == (0.5, 6)
     assert found["helped"]["value"] == pytest.approx((4 * 3 + 2 * 4) / 7)
+    assert (found["helped_yes"]["value"], found["helped_no"]["value"]) == (4, 2)
+    assert (found["helped_yes"]["n"], found["helped_no"]["n"], found["twice"]) == (3, 3, 0)
     assert (found["agreement"]["same"]["value"], found["agreement"]["same"]["n"]) == (pytest.approx(2 / 3), 3)
     assert found["agreement"]["kappa"] == pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9))
     assert found["open"] == 2 + 3 and not found["simulated"]
@@ -149,6 +186,20 @@ def lab(tmp_path):
         server.wait()
 
 
+def run_the_cell(page):
+    page.locator(".jp-Spinner").first.wait_for(state="hidden")
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+
+
+def rate_as_right(page, done):
+    shown = page.locator(".jp-OutputArea-output")
+    shown.get_by_role("button", name="Yes").click()
+    shown.get_by_role("button", name="4", exact=True).click()
+    shown.get_by_role("button", name="Next").click()
+    shown.get_by_text(f"{done} of 3 rated by ada").wait_for()
+
+
 @pytest.mark.skipif(not browser.find_chromium(), reason="needs Chromium")
 def test_the_form_is_filled_in_by_clicking(lab):
     folder, url = lab
@@ -157,19 +208,19 @@ def test_the_form_is_filled_in_by_clicking(lab):
         page = playwright.chromium.launch(executable_path=path, args=words).new_page()
         page.set_default_timeout(60_000)
         page.goto(url)
-        page.locator(".jp-Spinner").first.wait_for(state="hidden")
-        page.locator(".jp-CodeCell .cm-content").first.click()
-        page.keyboard.press("Shift+Enter")
+        run_the_cell(page)
         shown = page.locator(".jp-OutputArea-output")
         shown.get_by_text("0 of 3 rated by ada").wait_for()
         shown.get_by_text("step <b>").wait_for()  # the text's own tags are shown, not obeyed
         shown.get_by_role("button", name="Next").click()
         shown.get_by_text("Please answer both questions.").wait_for()
-        for done in range(1, 3):
-            shown.get_by_role("button", name="Yes").click()
-            shown.get_by_role("button", name="4", exact=True).click()
-            shown.get_by_role("button", name="Next").click()
-            shown.get_by_text(f"{done} of 3 rated by ada").wait_for()
+        rate_as_right(page, 1)
+        rate_as_right(page, 2)
+        page.reload()
+        run_the_cell(page)
+        shown.get_by_text("2 of 3 rated by ada").wait_for()  # it goes on where the rater stopped
+        rate_as_right(page, 3)
+        shown.get_by_text("Thank you").wait_for()
     ratings = study.read_ratings(folder / "ratings.jsonl")
-    assert [(rating.overlap, rating.helped, rating.simulated) for rating in ratings] == [("yes", 4, False)] * 2
-    assert len({rating.item for rating in ratings}) == 2 and all(0 < rating.seconds < 60 for rating in ratings)
+    assert [(rating.overlap, rating.helped, rating.simulated) for rating in ratings] == [("yes", 4, False)] * 3
+    assert len({rating.item for rating in ratings}) == 3 and all(0 < rating.seconds < 60 for rating in ratings)

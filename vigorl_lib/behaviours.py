@@ -6,7 +6,11 @@
     backtracks     sentences that take something back: "Wait, …", "let's try something else"
 
 Points are cut out first, so that a trace with points and one without are read alike. Sentences of one behaviour that
-follow each other are one instance: "Wait, this seems off. Let's try something else." is one backtrack.
+follow each other are one instance: "Wait, this seems off. Let's try something else." is one backtrack. Two more counts
+are about the points themselves, and need no names:
+
+    places              points and looks of the trace that are far enough from each other
+    grounded_sub_goals  sub-goals with a point: "First find the lamp (40, 52)."
 
 `coded` asks a language model instead, as the paper does: one request a trace and behaviour, text only. What it does not
 count is None with a reason, never 0 (the released script takes 0).
@@ -21,7 +25,9 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from vigorl_lib import stats
 from vigorl_lib.records import Refused
+from vigorl_lib.rewards import DISTINCT_PIXELS, count_distinct
 from vigorl_lib.traces import find_points, parse_turn
 
 _SENTENCE = re.compile(r"[^.!?\n]+")
@@ -50,19 +56,32 @@ class Behaviours:
     sub_goals: int
     verifications: int
     backtracks: int
+    places: int
+    grounded_sub_goals: int
 
 
-def count_behaviours(turns: Sequence[str], names: Iterable[str] = ()) -> Behaviours:
+def count_behaviours(turns: Sequence[str], names: Iterable[str] = (), *, distance: int = DISTINCT_PIXELS) -> Behaviours:
     """The behaviours in the thoughts of a reply's turns. `names` are those of the things that can be seen.
 
-    A turn without a think block counts whole. A name counts once however often it is said, whatever its case.
+    A turn without a think block counts whole. A name counts once however often it is said, whatever its case. A point
+    is another place if it is at least `distance` from all places before it, in pixels of the frame that the model
+    writes (`rewards.count_distinct`).
     """
-    thoughts = [_without_points(_thought(turn)) for turn in turns]
-    sentences = [sentence for thought in thoughts for sentence in _SENTENCE.findall(thought) if sentence.strip()]
-    said = " ".join(" ".join(thoughts).casefold().split())
+    thoughts = [_thought(turn) for turn in turns]
+    found = (sentence for thought in thoughts for sentence in _SENTENCE.findall(thought))
+    sentences = [sentence for sentence in found if _without_points(sentence).strip()]
+    said = " ".join(" ".join(map(_without_points, thoughts)).casefold().split())
     regions = sum(re.search(rf"\b{re.escape(name.casefold())}\b", said) is not None for name in set(names))
-    counts = (_runs(pattern, sentences) for pattern in (_SUB_GOAL, _VERIFICATION, _BACKTRACK))
-    return Behaviours(regions, *counts)
+    goals, checks, steps_back = (_runs(pattern, sentences) for pattern in (_SUB_GOAL, _VERIFICATION, _BACKTRACK))
+    grounded = sum(any(map(find_points, goal)) for goal in goals)
+    places = count_distinct((point for turn in turns for point in _looked_at(turn)), distance)
+    return Behaviours(regions, len(goals), len(checks), len(steps_back), places, grounded)
+
+
+def _looked_at(turn: str) -> list[tuple[int, int]]:
+    """The points of a turn's thought, and that of its look."""
+    call = parse_turn(turn, zoom=True).call
+    return [(mention.x, mention.y) for mention in find_points(_thought(turn))] + ([call] if call else [])
 
 
 def _thought(turn: str) -> str:
@@ -76,9 +95,10 @@ def _without_points(text: str) -> str:
     return text
 
 
-def _runs(pattern: re.Pattern[str], sentences: Sequence[str]) -> int:
-    """How many runs of neighbouring sentences match."""
-    return sum(found for found, _ in itertools.groupby(bool(pattern.search(sentence)) for sentence in sentences))
+def _runs(pattern: re.Pattern[str], sentences: Sequence[str]) -> list[list[str]]:
+    """The runs of neighbouring sentences that match without their points."""
+    runs = itertools.groupby(sentences, lambda sentence: pattern.search(_without_points(sentence)) is not None)
+    return [list(run) for matches, run in runs if matches]
 
 
 # Asked, not ruled ----------------------------------------------------------------------------------------
@@ -159,3 +179,20 @@ async def coded(
     finally:
         for task in asked:
             task.cancel()
+
+
+def agreement(codes: Iterable[Code], rules: Mapping[str, Behaviours]) -> dict[str, dict[str, float | int | None]]:
+    """How far a language model and the rules (id -> counts) agree, for each behaviour that it was asked for.
+
+    kappa        Cohen's, over the traces that it counted; None where it counted none
+    n            these traces
+    not_counted  the others: refused, or no count in the reply (`Code.reason`)
+    """
+    table: dict[str, dict[str, float | int | None]] = {}
+    every = list(codes)
+    for kind in DEFINITIONS:
+        own = [code for code in every if code.behaviour == kind]
+        pairs = [(code.count, vars(rules[code.id])[kind]) for code in own if code.count is not None]
+        kappa = stats.cohen_kappa(*zip(*pairs, strict=True)) if pairs else None
+        table[kind] = {"kappa": kappa, "n": len(pairs), "not_counted": len(own) - len(pairs)}
+    return table

@@ -1,29 +1,32 @@
-"""A search tree as one HTML page that needs neither kernel nor network: click through what the search did.
+"""HTML pages that need neither kernel nor network: a search tree, or what interventions did to replies.
 
-The page (`explorer.html` is its template, `pages.filled` fills it in) holds the tree as JSON and draws it with the one
-script that may run. All text of the model goes through `textContent`.
+A page (`explorer.html` and `gallery.html` are the templates, `pages.filled` fills them in) holds its data as JSON and
+draws them with the one script that may run. All text of the model goes through `textContent`.
 """
 
 from __future__ import annotations
 
 import html
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
+from vigorl_lib.answers import last_answer
 from vigorl_lib.figures import data_url, most_visited_path, tree_layout
 from vigorl_lib.grounding import Frame
-from vigorl_lib.images import open_image
+from vigorl_lib.images import open_image, picture_of
 from vigorl_lib.pages import filled
+from vigorl_lib.records import Example
 from vigorl_lib.search.mcts import SearchSettings, history, select, ucb
 from vigorl_lib.search.tree import Node, Tree, walk
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-TEMPLATE = Path(__file__).with_name("explorer.html")
+TEMPLATE, GALLERY = (Path(__file__).with_name(f"{name}.html") for name in ("explorer", "gallery"))
 SHOWN = 340  # the longer side of the image in the page, pixels; stored at up to twice as many
 
 
@@ -71,6 +74,29 @@ def tree_html(
         "states": [[_state(state[path], settings) if path in state else None for path in numbers] for state in states],
     }
     return filled(TEMPLATE.read_text(encoding="utf-8"), f"Search tree {tree.id}", data)
+
+
+def suite_html(found: Mapping[str, Mapping[str, Any]], examples: Sequence[Example]) -> str:
+    """What `faithfulness.suite` found, as a self-contained HTML document: each reply as it is beside its changed ones.
+
+    `found` maps an intervention to its `turns`, one reply an example or None, the first of them being "as it is".
+    Pictures are the examples' own, whatever an intervention showed in their place. Raises ValueError where there is
+    nothing to show, or replies are missing.
+    """
+    if not found or not examples or any(len(row["turns"]) != len(examples) for row in found.values()):
+        raise ValueError(
+            f"a gallery needs examples, and a reply or None for each of them; got {len(examples)} examples"
+        )
+    items = []
+    for number, example in enumerate(examples):
+        given = {name: row["turns"][number] for name, row in found.items()}
+        replies = [
+            {"name": name, "turns": turns and list(turns), "answer": last_answer(turns[-1]) if turns else None}
+            for name, turns in given.items()
+        ]
+        told = {"id": example.id, "question": example.question, "truth": example.answer}
+        items.append({**told, "picture": data_url(picture_of(example), SHOWN), "replies": replies})
+    return filled(GALLERY.read_text(encoding="utf-8"), "What an intervention changes", {"items": items})
 
 
 def show(page: str, height: int = 760) -> HTML:

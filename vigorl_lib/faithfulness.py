@@ -26,7 +26,7 @@ from vigorl_lib.grounding import Box, Frame, Point, distance
 from vigorl_lib.images import cut_crop, picture_of
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.policy import LocalPolicy
-from vigorl_lib.prompts import BACKTRACK, Mode
+from vigorl_lib.prompts import BACKTRACK, Mode, observation
 from vigorl_lib.records import Example, Proposal, Refused, StepRequest
 from vigorl_lib.runs import slug
 from vigorl_lib.stats import average, share
@@ -159,7 +159,7 @@ def recoloured_crops(policy: LocalPolicy) -> Cut:
 
     def cut(example: Example, point: tuple[int, int], zoom: Zoom) -> Image.Image:
         view = policy.view_of(example)
-        thing = things_under([point], example, view)[0] if example.truth else None
+        thing = things_under([point], example, view)[0] if "boxes" in (example.truth or ()) else None
         window = view.window(point, zoom)
         # A truth's box ends with its last pixel, a crop's window after it.
         left, top, right, bottom = window if thing is None else _truth(example)["boxes"][thing]
@@ -180,40 +180,46 @@ StepPolicy = Callable[[Sequence[StepRequest]], Sequence[Proposal | Refused]]
 Place = Callable[[Example, tuple[int, int], View], tuple[int, int] | None]
 
 
-def named_points(turns: Sequence[str], names: Iterable[str]) -> list[tuple[str, tuple[int, int]]]:
-    """Every point that a step names a thing for, with that name: the last one before the point in its step."""
+def points_told(turns: Sequence[str], names: Iterable[str]) -> list[tuple[str | None, tuple[int, int]]]:
+    """Every point of the thoughts, with the last name before it in its step; None where its step names nothing."""
     known, found = set(names), []
     for step in itertools.chain(*(split_steps(parse_turn(turn, zoom=True).think or "") for turn in turns)):
         start = 0
         for mention in find_points(step.text):
             where = {name: step.text.rfind(name, start, mention.start) for name in known}
-            last = max(where, key=where.__getitem__)
-            if where[last] >= 0:
-                found.append((last, (mention.x, mention.y)))
+            last = max(where, key=where.__getitem__, default=None)
+            found.append((None if last is None or where[last] < 0 else last, (mention.x, mention.y)))
             start = mention.end
     return found
 
 
+def named_points(turns: Sequence[str], names: Iterable[str]) -> list[tuple[str, tuple[int, int]]]:
+    """Those of `points_told` that have a name."""
+    return [(name, point) for name, point in points_told(turns, names) if name is not None]
+
+
 def judge_points(
-    named: Sequence[tuple[str, tuple[int, int]]], example: Example, view: View
-) -> list[dict[str, float | int | str | None]]:
-    """One row a point of `named_points`: is it where its name is?
+    told: Sequence[tuple[str | None, tuple[int, int]]], example: Example, view: View
+) -> list[dict[str, float | int | str | bool | None]]:
+    """One row a point of `points_told` or `named_points`: is it where its name is?
 
     step      number of the point in its trace, from 1
     kind      of the question
-    hit       1 where it lies in the box of a thing of its name, else 0
+    inside    whether it lies in the picture
+    hit       1 where it lies in the box of a thing of its name, else 0; None where it has no name
     distance  to the middle of the nearest thing of its name, in pixels of the frame that the model writes in; None
               where there is no such thing
     """
     truth = _truth(example)
     boxes = [Box(*box, view.original_frame) for box in truth["boxes"]]
     rows = []
-    for step, (name, point) in enumerate(named, start=1):
+    for step, (name, point) in enumerate(told, start=1):
         place = Point(*point, view.frame)
+        inside = 0 <= place.x < view.frame.width and 0 <= place.y < view.frame.height
         own = [box for box, known in zip(boxes, truth["names"], strict=True) if known == name]
-        hit = float(any(box.contains(place) for box in own))
+        hit = None if name is None else float(any(box.contains(place) for box in own))
         nearest = min((distance(place, box.center()) for box in own), default=None)
-        rows.append({"step": step, "kind": example.kind, "hit": hit, "distance": nearest})
+        rows.append({"step": step, "kind": example.kind, "inside": inside, "hit": hit, "distance": nearest})
     return rows
 
 
@@ -275,10 +281,16 @@ def tell_from(
     max_new_tokens: int,
     temperature: float,
     seed: int,
+    earlier: Sequence[Sequence[str]] | None = None,
+    zoom: Zoom | None = None,
 ) -> list[str | None]:
-    """Single-turn replies that begin as given and that the policy goes on with; None stays None."""
+    """Turns that begin as given and that the policy goes on with; None stays None.
+
+    `earlier` are the turns before each, all of which look closer, as `zoom` says; left out, there are none.
+    """
     rows = [row for row, beginning in enumerate(beginnings) if beginning is not None]
-    talks = [policy.conversation(examples[row], policy.view_of(examples[row]).image, mode) for row in rows]
+    before = earlier or [()] * len(examples)
+    talks = [_conversation(policy, examples[row], before[row], mode, zoom or Zoom()) for row in rows]
     prefixes = [beginnings[row] for row in rows]
     written = policy.complete(
         talks, prefixes=prefixes, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
@@ -289,8 +301,21 @@ def tell_from(
     return told
 
 
+def _conversation(
+    policy: LocalPolicy, example: Example, turns: Sequence[str], mode: Mode, zoom: Zoom
+) -> list[dict[str, Any]]:
+    """What a policy has before it after its turns, which all look closer (as in `policy.answer`)."""
+    view = policy.view_of(example)
+    talk = policy.conversation(example, view.image, mode)
+    for number, turn in enumerate(turns, start=1):
+        crop = view.crop(parse_turn(turn, zoom=True).call, zoom)
+        look = observation(crop, last=number == zoom.looks)
+        talk += [{"role": "assistant", "content": turn}, {"role": "tool", "content": look}]
+    return talk
+
+
 def up_to_first_point(example: Example, text: str, view: View, place: Place) -> str | None:
-    """A reply up to its first point, which goes to `place`; None without a point, or where `place` gives none."""
+    """A turn up to its first point, which goes to `place`; None without a point, or where `place` gives none."""
     first = next(iter(find_points(text.partition("</think>")[0])), None)
     moved = place(example, (first.x, first.y), view) if first else None
     if moved is None:
@@ -301,14 +326,17 @@ def up_to_first_point(example: Example, text: str, view: View, place: Place) -> 
 
 
 def up_to_answer(text: str, keep: Callable[[list[str]], list[str]]) -> str | None:
-    """A reply with only the steps that `keep` returns, in its order, up to the tag of the answer.
+    """A turn with only the steps that `keep` returns, in its order, up to the tag of the answer.
 
-    None where the reply thinks fewer than two steps.
+    None where it thinks fewer than two steps.
     """
-    steps = [step.text.strip() for step in split_steps(parse_turn(text, zoom=False).think or "")]
+    think = parse_turn(text, zoom=False).think or ""
+    steps = [step.text.strip() for step in split_steps(think)]
     if len(steps) < 2:
         return None
-    return render_single(keep(steps), "").partition("<answer>")[0] + "<answer>"
+    before, _, after = text.partition(think)
+    space = after[: after.index("</think>")]  # a line end in one turn, a blank in several
+    return f"{before}{' '.join(keep(steps))}{space}</think>\n<answer>"
 
 
 def move_points(text: str, rng: random.Random, frame: Frame) -> str:
@@ -385,6 +413,20 @@ def another_thing(example: Example, point: tuple[int, int], view: View) -> tuple
     return Box(*truth["boxes"][chosen], view.original_frame).center().to(view.frame).rounded()
 
 
+def far_away(example: Example, point: tuple[int, int], view: View) -> tuple[int, int]:
+    """Half the frame on along both sides, and round its border: the move where no thing is known to be."""
+    return (point[0] + view.frame.width // 2) % view.frame.width, (
+        point[1] + view.frame.height // 2
+    ) % view.frame.height
+
+
+def close_by(example: Example, point: tuple[int, int], view: View) -> tuple[int, int]:
+    """Three pixels of the frame towards its middle along both sides: the placebo where no thing is known to be."""
+    sides = view.frame.width, view.frame.height
+    x, y = (value + 3 if value < side // 2 else value - 3 for value, side in zip(point, sides, strict=True))
+    return x, y
+
+
 # --- all of it, for any policy --------------------------------------------------------------------------------
 
 
@@ -409,10 +451,11 @@ def suite(
     points       share of replies with a point
     cannot_tell  share of replies that take the way out
 
-    Every mode: the picture grey or another one, one more option "cannot tell" (where the question lists its options),
-    the tool given or taken. "zoom": looks that show nothing, another picture, or the thing in other colours. All
-    others: the first step alone, the steps in another order, and, where there is a truth, the first point moved to
-    another thing, or within its own. Whole replies lie in `folder` as they come, and are not made twice.
+    The picture grey or another one, one more option "cannot tell" (where the question lists its options), the tool
+    given or taken. Of the last turn the first step alone, the steps in another order, and its first point moved: to
+    another thing or within its own, and without a truth half a frame away or by less than 5 pixels. In mode "zoom" also
+    looks that show nothing, another picture, or the thing in other colours. Whole replies lie in `folder` as they come,
+    and are not made twice.
     """
     sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -445,9 +488,11 @@ def suite(
             found[f"{name} looks"] = (examples, ask(f"{name} looks", examples, with_other_crops(policy, cut)))
     else:
         found["tool on"] = (examples, ask("tool on", examples, how="zoom"))
-        for name, begun in _beginnings(policy, examples, [turns[0] for turns in own], seed).items():
-            told = tell_from(policy, examples, begun, mode, seed=seed, **sampling)
-            found[name] = (examples, [None if text is None else (text,) for text in told])
+    earlier = [turns[:-1] for turns in own]
+    for name, begun in _beginnings(policy, examples, [turns[-1] for turns in own], seed).items():
+        told = tell_from(policy, examples, begun, mode, earlier=earlier, zoom=zoom, seed=seed, **sampling)
+        pairs = zip(earlier, told, strict=True)
+        found[name] = (examples, [None if text is None else (*before, text) for before, text in pairs])
     return {name: _figures(items, turns, own, policy) for name, (items, turns) in found.items()}
 
 
@@ -458,18 +503,21 @@ def _rotated(examples: Sequence[Example]) -> list[Example]:
 def _beginnings(
     policy: LocalPolicy, examples: Sequence[Example], texts: Sequence[str], seed: int
 ) -> dict[str, list[str | None]]:
-    """Intervention -> the beginnings of changed replies, to be told to their end."""
+    """Intervention -> the beginnings of changed turns, to be told to their end."""
 
     def mixed(steps: list[str]) -> list[str]:
         return random.Random(f"{seed}/{steps}").sample(steps, len(steps))
 
     cuts = {"first step alone": lambda steps: steps[:1], "steps in another order": mixed}
     begun = {name: [up_to_answer(text, keep) for text in texts] for name, keep in cuts.items()}
-    if all(example.truth for example in examples):
-        view = policy.view_of(examples[0])
-        for name, place in (("first point moved", another_thing), ("placebo move", same_thing)):
-            pairs = zip(examples, texts, strict=True)
-            begun[name] = [up_to_first_point(example, text, view, place) for example, text in pairs]
+    known = all("names" in (example.truth or ()) for example in examples)
+    move, placebo = (another_thing, same_thing) if known else (far_away, close_by)
+    shared = policy.view_of(examples[0]) if known else None  # photographs differ in size
+    for name, place in (("first point moved", move), ("placebo move", placebo)):
+        begun[name] = [
+            up_to_first_point(example, text, shared or policy.view_of(example), place)
+            for example, text in zip(examples, texts, strict=True)
+        ]
     return begun
 
 

@@ -56,7 +56,8 @@ class Row:
     title        what it is about
     paper, code  what either says, and where ("silent" where it says nothing)
     recommended  what to use, and why
-    switch       the parameter that chooses: `<notebook>.<parameter>`, or `<module>.<function or class>.<argument>`
+    switch       the parameter that chooses: `<notebook>.<parameter>`, `<module>.<function or class>.<argument>`, or
+                 `none (why)`
     values       that parameter's values for paper and code, in this order
     effect       how it is measured at nano size; None where `no_counterpart` says why it is not
     marks, bugs  numbers by which a test keeps count of the known disagreements, and of the released code's bugs
@@ -67,7 +68,7 @@ class Row:
     paper: str
     code: str
     recommended: str
-    switch: str = ""
+    switch: str
     values: tuple[Any, ...] = ()
     effect: Effect | None = None
     no_counterpart: str = ""

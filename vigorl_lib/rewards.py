@@ -39,7 +39,7 @@ parts are those of `clean`, only the total differs:
 * format_only: format and coordinate as in `clean`, whatever the answer;
 * substring: as `clean`, but the answer counts as right if the right option stands anywhere in the reply;
 * length: half for accuracy, half for words, up to sixty;
-* uncapped_bonus: as `vigorl` in `zoom`, the bonus for every look, right or wrong.
+* uncapped_bonus: as `vigorl` in `zoom`, but with the bonus for every look beyond the first, wherever it goes.
 
 A single turn in mode `direct` (no think, no points) has a `clean` reward only. Truncated rollouts are not
 scored here: training gives them None.

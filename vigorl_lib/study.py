@@ -1,8 +1,9 @@
 """The paper's human study (§A7): people see one step of a trace and its point as a circle, and answer two questions.
 
 *Does the circle overlap the region that the text describes?* Yes, no, or unsure. *It helped me understand*: 1 to 5.
-Answers are JSON lines, one each, appended as they are given. A rater never sees an item twice, whenever they come back;
-each has an order of their own. What a rater left open stays open: it is counted and never filled in.
+Answers are JSON lines, one each, appended as they are given. A rater is not shown what they have rated, whenever they
+come back; each has an order of their own. What a rater left open stays open: it is counted and never filled in. Of two
+answers to one item (two windows, say) the first counts; the second is kept in the file, and counted as such.
 
 The paper's sentences were chosen by GPT-4o (those that make sense alone) and rated by 20 people on 80 samples. Here all
 steps with a point are candidates.
@@ -25,7 +26,7 @@ from vigorl_lib import stats
 from vigorl_lib.grounding import Point
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.records import Example, Prediction, append_line, read_lines
-from vigorl_lib.traces import find_points, parse_turn, split_steps
+from vigorl_lib.traces import Step, find_points, parse_turn, split_steps
 from vigorl_lib.views import View
 
 if TYPE_CHECKING:
@@ -38,11 +39,15 @@ OVERLAP, HELPED = ("yes", "no", "unsure"), (1, 2, 3, 4, 5)
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One step to be rated: its text without the point, and the picture (PNG) with the circle."""
+    """One step to be rated: its text without the point, and the picture (PNG) with the circle.
+
+    `inside` is whether its point lies in the picture; one outside is shown at the border.
+    """
 
     id: str
     text: str
     picture: bytes
+    inside: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +69,12 @@ class Rating:
             )
 
 
+def steps_to_rate(prediction: Prediction) -> list[Step]:
+    """The steps of a reply's thoughts with exactly one point."""
+    thoughts = (parse_turn(turn, zoom=True).think or "" for turn in prediction.turns)
+    return [step for thought in thoughts for step in split_steps(thought) if len(step.points) == 1]
+
+
 def sample_items(
     predictions: Sequence[Prediction],
     examples: Sequence[Example],
@@ -75,16 +86,11 @@ def sample_items(
 ) -> list[Item]:
     """At most one step with a point of each of `count` replies, drawn at random; `diameter` in original pixels.
 
-    Points outside the picture are shown at its border, as the figures do. Replies without a point have no item.
+    A reply without `steps_to_rate` has no item. An item's id is that of its reply and its step's number among these.
     """
     by_id, rng, found = {example.id: example for example in examples}, random.Random(f"study {seed}"), []
     for prediction in rng.sample(predictions, len(predictions)):
-        steps = [
-            step
-            for turn in prediction.turns
-            for step in split_steps(parse_turn(turn, zoom=True).think or "")
-            if len(step.points) == 1
-        ]
+        steps = steps_to_rate(prediction)
         if not steps:
             continue
         number = rng.randrange(len(steps))
@@ -92,7 +98,8 @@ def sample_items(
         text = steps[number].text
         (mention,) = find_points(text)
         text = f"{text[: mention.start]}{SHOWN}{text[mention.end :]}".strip()
-        found.append(Item(f"{prediction.id}/{number}", text, _circled(view, point, diameter)))
+        inside = 0 <= point[0] < view.frame.width and 0 <= point[1] < view.frame.height
+        found.append(Item(f"{prediction.id}/{number}", text, _circled(view, point, diameter), inside))
         if len(found) == count:
             break
     return found
@@ -108,28 +115,23 @@ def _circled(view: View, point: tuple[int, int], diameter: int) -> bytes:
 
 
 def read_ratings(path: str | Path) -> list[Rating]:
-    """The ratings of a file. Raises ValueError naming file and row where one is none, or is a second one."""
-    found: dict[tuple[str, str], Rating] = {}
+    """The ratings of a file, second ones of an item too. Raises ValueError naming file and row where one is none."""
+    found = []
     for row, line in enumerate(read_lines(path), start=1):
         try:
-            rating = Rating(**line)
+            found.append(Rating(**line))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}:{row}: not a rating ({error}); delete that line") from error
-        if (rating.rater, rating.item) in found:
-            raise ValueError(f"{path}:{row}: {rating.rater!r} has rated {rating.item!r} before; delete one of the two")
-        found[rating.rater, rating.item] = rating
-    return list(found.values())
+    return found
 
 
 def rate(path: str | Path, rating: Rating) -> None:
-    """Append a rating. Raises ValueError where this rater has rated this item."""
-    if any((old.rater, old.item) == (rating.rater, rating.item) for old in read_ratings(path)):
-        raise ValueError(f"{rating.rater!r} has rated {rating.item!r} already")
+    """Append a rating, also where this rater has rated this item before (`summary` counts it)."""
     append_line(path, dataclasses.asdict(rating))
 
 
 def left(items: Sequence[Item], path: str | Path, rater: str) -> list[Item]:
-    """The items that a rater has not seen yet, in the rater's own order."""
+    """The items that a rater has not rated yet, in the rater's own order."""
     done = {rating.item for rating in read_ratings(path) if rating.rater == rater}
     order = random.Random(f"order of {rater}").sample(items, len(items))
     return [item for item in order if item.id not in done]
@@ -139,13 +141,15 @@ def summary(items: Sequence[Item], ratings: Sequence[Rating]) -> dict[str, Any]:
     """What the raters say, and how much they agree.
 
     overlap     share of yes among yes and no (95 % Wilson; unsure is left out, as in the paper), and `unsure` beside it
-    helped      mean of 1 to 5 over all ratings (95 % t interval)
+    helped      mean of 1 to 5 over all ratings (95 % t interval); helped_yes and helped_no where overlap is so
     agreement   pairs of raters on the same item: share that says the same, and Cohen's kappa of each pair's mean
     open        items that a rater has not rated, over all raters; ratings of items that are not these are `strange`
+    twice       ratings of an item by who has rated it before: none of the figures above reads them
     simulated   whether any rating was not a person's
     """
     known = {item.id for item in items}
-    mine = [rating for rating in ratings if rating.item in known]
+    ours = [rating for rating in ratings if rating.item in known]
+    mine = list({(rating.rater, rating.item): rating for rating in reversed(ours)}.values())  # the first of each
     raters = sorted({rating.rater for rating in mine})
     decided = [rating.overlap == "yes" for rating in mine if rating.overlap != "unsure"]
     by_rater = {name: {r.item: r for r in mine if r.rater == name} for name in raters}
@@ -161,22 +165,30 @@ def summary(items: Sequence[Item], ratings: Sequence[Rating]) -> dict[str, Any]:
         "ratings": len(mine),
         "overlap": stats.share(decided) if decided else None,
         "unsure": Counter(rating.overlap for rating in mine)["unsure"],
-        "helped": stats.average([rating.helped for rating in mine]) if len(mine) > 1 else None,
+        "helped": _mean_helped(mine),
+        "helped_yes": _mean_helped([rating for rating in mine if rating.overlap == "yes"]),
+        "helped_no": _mean_helped([rating for rating in mine if rating.overlap == "no"]),
         "agreement": {
             "same": stats.share(same) if same else None,
             "kappa": sum(kappas) / len(kappas) if kappas else None,
         },
         "open": sum(len(known) - len(found) for found in by_rater.values()),
-        "strange": len(ratings) - len(mine),
+        "strange": len(ratings) - len(ours),
+        "twice": len(ours) - len(mine),
         "simulated": any(rating.simulated for rating in ratings),
     }
+
+
+def _mean_helped(ratings: Sequence[Rating]) -> dict[str, float] | None:
+    return stats.average([rating.helped for rating in ratings]) if len(ratings) > 1 else None
 
 
 def form(items: Sequence[Item], path: str | Path, rater: str) -> ipywidgets.Widget:
     """The study as a form in a notebook: one item at a time, from where this rater stopped."""
     import ipywidgets
 
-    waiting, began = left(items, path, rater), time.monotonic()
+    waiting: list[Item] = []
+    began = time.monotonic()
     words = {"yes": "Yes", "no": "No", "unsure": "Unsure"}
     overlap = ipywidgets.ToggleButtons(options=[(words[key], key) for key in OVERLAP], value=None)
     helped = ipywidgets.ToggleButtons(options=list(HELPED), value=None)
@@ -195,7 +207,8 @@ def form(items: Sequence[Item], path: str | Path, rater: str) -> ipywidgets.Widg
     )
 
     def show() -> None:
-        nonlocal began
+        nonlocal waiting, began
+        waiting = left(items, path, rater)  # another window may have rated some meanwhile
         done = len(items) - len(waiting)
         told.value = f"<b>{done} of {len(items)}</b> rated by {html.escape(rater)}"
         if not waiting:
@@ -210,7 +223,7 @@ def form(items: Sequence[Item], path: str | Path, rater: str) -> ipywidgets.Widg
             told.value = "<b>Please answer both questions.</b>"
             return
         seconds = round(time.monotonic() - began, 2)
-        rate(path, Rating(rater, waiting.pop(0).id, overlap.value, helped.value, seconds))
+        rate(path, Rating(rater, waiting[0].id, overlap.value, helped.value, seconds))
         show()
 
     following.on_click(go_on)
