@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vigorl_lib.runs import read_manifest
 
@@ -20,7 +21,14 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("outputs")
 
 
-@pytest.mark.parametrize("arm, step", [*(("vigorl", step) for step in STEPS), *(("vanilla", step) for step in VANILLA)])
+@pytest.mark.parametrize(
+    "arm, step",
+    [
+        *(("vigorl", step) for step in STEPS),
+        *(("vanilla", step) for step in VANILLA),
+        ("own", "10_eval_general"),
+    ],
+)
 def test_a_notebook_runs_headless(arm, step, outputs):
     folder = outputs / "smoke" / arm / "seed0" / step
     folder.mkdir(parents=True)
@@ -34,6 +42,12 @@ def test_a_notebook_runs_headless(arm, step, outputs):
     manifest = read_manifest(folder / "manifest.json")
     assert manifest["step"] == step and manifest["metrics"] and manifest["outputs"]
     assert manifest["seconds"] < 60
+
+
+def test_the_report_shows_every_benchmark_that_was_asked(outputs):
+    lacking = read_manifest(outputs / "smoke/vigorl/seed0/12_report/manifest.json")["metrics"]["benchmarks_lacking"]
+    asked = yaml.safe_load((ROOT / "params/smoke/10_eval_general.yaml").read_text())["sets"]
+    assert lacking == ", ".join(name for name in ("gqa", "ai2d", "realworldqa", "mathvision") if name not in asked)
 
 
 def test_a_second_run_does_nothing(outputs):
