@@ -27,9 +27,6 @@ class Stub:
     def conversation(self, example, image, mode):
         return prompts.conversation(example, image, mode)
 
-    def frame_of(self, example):
-        return self.view_of(example).frame if example.size else None
-
     def view_of(self, example):
         width, height = example.size or (672, 672)
         return View(Image.new("RGB", (width, height)), Image.new("RGB", (width // 2, height // 2)))
@@ -60,7 +57,7 @@ def test_grading_again_needs_the_file_alone(name, tmp_path):
     figures = regrade(save(tmp_path / "saved.parquet", examples, replies, temperature=0.5))
     assert tuple(figures) == benchmarks.protocols(name)
     grades = [
-        benchmarks.grade(name, text, example, frame=Stub().frame_of(example))
+        benchmarks.grade(name, text, example, frame=Stub().view_of(example).frame if example.size else None)
         for example, text in zip(examples, replies, strict=True)
     ]
     assert figures["clean"] == benchmarks.aggregate(name, grades) | {"without_judge": 0}
@@ -120,6 +117,15 @@ def test_an_evaluation_is_asked_once_and_graded_from_its_file(tmp_path, monkeypa
     assert asked == [(9, Zoom(looks=3))]
     decoding = json.loads(pq.read_table(path.with_suffix(".parquet")).schema.metadata[CARD])["decoding"]
     assert (decoding["zoom"]["looks"], decoding["max_new_tokens"], decoding["seed"]) == (3, 5, 2)
+
+
+def test_no_picture_is_opened_again_where_the_prediction_tells_its_frame(tmp_path, monkeypatch):
+    (example,) = examples_of("sat2")[:1]
+    prediction = Prediction(example.id, ("x",), frame=(96, 48))
+    monkeypatch.setattr(Stub, "view_of", lambda *_: pytest.fail("opened"))
+    save_evaluation(tmp_path / "a.parquet", Stub(), [example], [prediction], "direct", source="twin", split="dev")
+    (row,) = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert (row["frame_width"], row["frame_height"]) == (96, 48)
 
 
 def test_predictions_of_other_examples_are_refused(tmp_path):

@@ -331,6 +331,7 @@ def test_predictions_resume_by_id(policy, examples, tmp_path):
     everything = predict(policy, examples, "direct", path, max_new_tokens=4, chunk=2)
     assert everything[:2] == half and path.read_bytes()[:size].count(b"\n") == 2
     assert list(load_predictions(path)) == [example.id for example in examples]
+    assert {reply.frame for reply in load_predictions(path).values()} == {(96, 96)}
     written = path.read_bytes()
     assert predict(policy, examples, "direct", path, max_new_tokens=4) == everything and path.read_bytes() == written
 

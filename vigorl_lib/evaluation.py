@@ -38,7 +38,10 @@ def load_predictions(path: str | Path) -> dict[str, Prediction]:
     for row, line in enumerate(read_lines(path), start=1):
         try:
             points = tuple((int(x), int(y)) for x, y in line["points"])
-            found[line["id"]] = Prediction(line["id"], tuple(line["turns"]), points, line["tokens"], line["truncated"])
+            frame = tuple(line["frame"]) if line.get("frame") else None  # older lines have none
+            found[line["id"]] = Prediction(
+                line["id"], tuple(line["turns"]), points, line["tokens"], line["truncated"], frame
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}:{row}: not a prediction ({error!r}); delete that line or the file") from error
     return found
@@ -114,7 +117,10 @@ def save_evaluation(
         raise ValueError(f"{path}: losses of {len(losses)} examples, not of {len(examples)}; give one list for each")
     rows = []
     for example, prediction in zip(examples, predictions, strict=True):
-        frame = policy.frame_of(example) or policy.view_of(example).frame
+        sides = prediction.frame
+        if sides is None:
+            frame = policy.view_of(example).frame
+            sides = frame.width, frame.height
         *system, user = policy.conversation(example, None, mode)
         prompt = "\n".join([*(message["content"] for message in system), user["content"][1]["text"]])
         bare = dataclasses.replace(example, images=(), truth=None)
@@ -127,8 +133,8 @@ def save_evaluation(
                 "turns": list(prediction.turns),
                 "tokens": prediction.tokens,
                 "truncated": prediction.truncated,
-                "frame_width": frame.width,
-                "frame_height": frame.height,
+                "frame_width": sides[0],
+                "frame_height": sides[1],
                 "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
                 "example": json.dumps(to_json(bare)),
             }

@@ -410,6 +410,7 @@ def answer(
     further: list[Messages] = [[] for _ in examples]  # what was said after the question
     turns: list[list[str]] = [[] for _ in examples]
     tokens, truncated = [0] * len(examples), [False] * len(examples)
+    frames: dict[int, tuple[int, int]] = {}
     zoom = zoom or Zoom()
     active = list(range(len(examples)))
     for turn in range(1 + (zoom.looks if mode == "zoom" else 0)):
@@ -423,6 +424,7 @@ def answer(
                 seed=None if start else seed + turn,  # one stream of random numbers for all of a turn
             )
             for i, completion in zip(batch, written, strict=True):
+                frames[i] = views[i].frame.width, views[i].frame.height
                 turns[i].append(completion.text)
                 tokens[i] += completion.tokens
                 truncated[i] = completion.truncated
@@ -440,6 +442,7 @@ def answer(
             points=traces.parse_trace(turns[i], zoom=mode == "zoom").points,
             tokens=tokens[i],
             truncated=truncated[i],
+            frame=frames[i],
         )
         for i, example in enumerate(examples)
     ]
