@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+<<<<<<< HEAD
 import re
 import time
+=======
+from pathlib import Path
+>>>>>>> b942938f0bce836528c669dfef0c585b6e71d2c1
 
 import numpy as np
 import pyarrow
@@ -15,6 +19,7 @@ from PIL import Image
 from vigorl_lib import images
 from vigorl_lib.benchmarks import registry as benchmarks
 
+OWN = Path(__file__).parent / "own"
 ROWS = [
     {"id": "choice", "image": "a.png", "question": "What is it?", "options": ["cat", "dog"], "answer": "dog"},
     {"id": "free", "images": ["a.png", "a.png"], "question": "What is it?", "answer": "a dog", "kind": "pets"},
@@ -127,18 +132,31 @@ def test_a_bad_file_is_named(folder):
 
 
 def test_images_of_all_kinds(folder):
-    """A large image, one on its side (EXIF), one with a palette, one in 16 bit grey: boxes are upright pixels."""
-    noise = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), dtype=np.uint8)
+    """A photograph on its side (EXIF), larger, with a palette, in 16 bit grey: boxes are upright pixels."""
+    asked = {example.id: example for example in benchmarks.load(OWN / "questions.jsonl")}
+    upright = Image.fromarray(np.rot90(np.asarray(Image.open(OWN / "photo.jpg")), -1))  # as its tag says
+    ribbons = [160, 242, 228, 266]
+    assert asked["photo-3"].box == tuple(ribbons) and asked["photo-3"].size == upright.size == (256, 300)
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(noise).save(folder / "large.jpg", quality=60)
-    Image.fromarray(noise).save(folder / "turned.jpg", quality=60, exif=exif)
-    Image.fromarray(noise[:200, :300]).quantize(16).save(folder / "palette.png")
-    Image.fromarray(noise[:50, :80, 0].astype(np.uint16) * 257).save(folder / "deep.png")
-    sizes = {"large.jpg": (2000, 1500), "turned.jpg": (1500, 2000), "palette.png": (300, 200), "deep.png": (80, 50)}
-    rows = [{"id": name, "image": name, "question": "Where?", "box": [0, 0, *size]} for name, size in sizes.items()]
+    large = upright.resize((2560, 3000)).transpose(Image.Transpose.ROTATE_90)
+    large.save(folder / "large.jpg", exif=exif)
+    upright.quantize(64).save(folder / "palette.png")
+    grey = upright.convert("L")
+    Image.fromarray(np.asarray(grey, np.uint16) * 257).save(folder / "deep.png")
+    (folder / "turned.jpg").write_bytes((OWN / "photo.jpg").read_bytes())
+    scales = {"turned.jpg": 1, "large.jpg": 10, "palette.png": 1, "deep.png": 1}
+    rows = [
+        {"id": name, "image": name, "question": "Where are the ribbons?", "box": [scale * side for side in ribbons]}
+        for name, scale in scales.items()
+    ]
+    wanted = np.asarray(grey.crop(ribbons), float)
+    elsewhere = np.asarray(grey.crop([160, 216, 228, 240]), float)
     for example in benchmarks.load(write(folder, rows)):
-        assert images.open_image(example.images[0]).size == example.size == sizes[example.id]
+        found = images.open_image(example.images[0])
+        assert found.size == example.size == (256 * scales[example.id], 300 * scales[example.id])
+        seen = np.asarray(found.convert("L").crop(example.box).resize((68, 24)), float)
+        assert abs(seen - wanted).mean() < 10 < abs(elsewhere - wanted).mean()
 
 
 def test_rows_go_to_the_split_that_they_name_or_that_their_id_decides(folder):

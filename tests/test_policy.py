@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import random
+import weakref
 
 import pytest
 import torch
@@ -297,6 +298,35 @@ def test_the_looks_are_limited(policy, examples, monkeypatch):
     assert only.turns == (CALL, CALL, CALL)
 
 
+@pytest.mark.parametrize("mode", ["direct", "zoom"])
+def test_only_one_batch_of_pictures_is_open(policy, examples, monkeypatch, mode):
+    opened, found, view_of = [], [], policy.view_of
+
+    def counted(example):
+        view = view_of(example)
+        opened.extend((weakref.ref(view.original), weakref.ref(view.image)))
+        return view
+
+    def asked(conversations, **_):
+        found.append(sum(picture() is not None for picture in opened))
+        return [Completion(CALL, 5, False)] * len(conversations)
+
+    monkeypatch.setattr(policy, "batch_size", 2)
+    monkeypatch.setattr(policy, "view_of", counted)
+    monkeypatch.setattr(policy, "complete", asked)
+    policies.answer(policy, examples, mode, max_new_tokens=2, zoom=Zoom(looks=1))
+    assert found == [4, 4, 4] * (2 if mode == "zoom" else 1), "two pictures, each in two sizes"
+
+
+def test_batches_of_pictures_change_no_sample(policy, examples, monkeypatch):
+    monkeypatch.setattr(policy, "batch_size", 2)
+    sampling = {"max_new_tokens": 8, "temperature": 1.0, "seed": 3}
+    replies = policies.answer(policy, examples, "grounded", **sampling)
+    assert [reply.turns[0] for reply in replies] == [
+        completion.text for completion in policy.complete(talks(policy, examples), **sampling)
+    ]
+
+
 def test_predictions_resume_by_id(policy, examples, tmp_path):
     path = tmp_path / "predictions.jsonl"
     half = predict(policy, examples[:2], "direct", path, max_new_tokens=4, chunk=2)
@@ -304,6 +334,7 @@ def test_predictions_resume_by_id(policy, examples, tmp_path):
     everything = predict(policy, examples, "direct", path, max_new_tokens=4, chunk=2)
     assert everything[:2] == half and path.read_bytes()[:size].count(b"\n") == 2
     assert list(load_predictions(path)) == [example.id for example in examples]
+    assert {reply.frame for reply in load_predictions(path).values()} == {(96, 96)}
     written = path.read_bytes()
     assert predict(policy, examples, "direct", path, max_new_tokens=4) == everything and path.read_bytes() == written
 

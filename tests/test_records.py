@@ -113,13 +113,14 @@ def test_a_run_goes_on_with_the_ids_that_are_missing(path):
 
 
 def test_records_become_plain_json_and_images_do_not():
-    prediction = Prediction("p", ("one", "two"), points=((1, 2),), tokens=3)
+    prediction = Prediction("p", ("one", "two"), points=((1, 2),), tokens=3, frame=(96, 96))
     assert json.loads(json.dumps(to_json(prediction))) == {
         "id": "p",
         "turns": ["one", "two"],
         "points": [[1, 2]],
         "tokens": 3,
         "truncated": False,
+        "frame": [96, 96],
     }
     with pytest.raises(TypeError, match="bytes"):
         to_json(Example("e", "sat2", "k", "?", ("a", "b"), "a", (b"\x89PNG",)))

@@ -1,6 +1,7 @@
 """Manifests become figures, ledger entries and a page; nothing is lost, nothing of another run slips in."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from vigorl_lib import report
 from vigorl_lib.report import collect, flat, measurements, page, recorded, refresh, totals
 from vigorl_lib.runs import MANIFEST_KEYS, start_run
 
+ROOT = Path(__file__).parent.parent
 CODE = {"version": "1", "commit": "abc", "dirty": False}
 
 
@@ -189,3 +191,9 @@ def test_every_recorded_figure_has_a_step_and_every_unit_a_figure():
     steps = {place.partition("/")[0] for places in report.RECORDED.values() for place in places}
     ends = {name.rpartition(".")[2] for name in (*report.RECORDED, "reproduce.peak_gib")}
     assert steps <= {*report.STEPS, *report.TARGETS} and report.UNITS.keys() <= ends
+
+
+def test_the_report_asks_for_all_that_the_literature_lists():
+    text = (ROOT / "notebooks/12_report.ipynb").read_text(encoding="utf-8")
+    found = {name.rpartition(".")[2] for name in report.read_project(report.PUBLISHED) if name.startswith("literature")}
+    assert found and all(f"literature.{{}}.{last}" in text for last in found)

@@ -14,7 +14,7 @@ from vigorl_lib.nano.drawing import Question
 ASK: dict[str, Callable[[random.Random, int], Question]] = {
     "pope": lambda rng, k: general.pope(rng, general.POPE[k % 3]),
     "gqa": lambda rng, k: general.gqa(rng, general.GQA[k % 5]),
-    "robospatial": lambda rng, k: general.robospatial(rng, general.ROBOSPATIAL[k % 2]),  # context has no options
+    "robospatial": lambda rng, k: general.robospatial(rng, general.ROBOSPATIAL[k % 2]),  # context: bench_twins
     "realworldqa": lambda rng, k: general.realworldqa(rng, general.REALWORLDQA[k % 2]),
     "blink": lambda rng, k: list(blink.TASKS.values())[k % 14](rng),
     "ai2d": lambda rng, k: diagrams.ai2d(rng, diagrams.AI2D[k % 3]),
@@ -50,6 +50,16 @@ def answered(learn: Sequence[Question], test: Sequence[Question]) -> float:
 def chance(questions: Sequence[Question]) -> float:
     """The share that guessing gets right."""
     return sum(1 / len(question.options) for question in questions) / len(questions)
+
+
+def majority(learn: Sequence[Question], test: Sequence[Question]) -> float:
+    """What guessing, always the usual place, or always the usual answer gets right, whichever is most."""
+    place, answer = (
+        Counter(questions).most_common(1)[0][0]
+        for questions in ([question.place for question in learn], [question.answer for question in learn])
+    )
+    same = (sum(question.place == place for question in test), sum(question.answer == answer for question in test))
+    return max(chance(test), *(count / len(test) for count in same))
 
 
 def margin(questions: Sequence[Question]) -> float:

@@ -1,6 +1,6 @@
 """Predictions of a policy on a benchmark: saved as they finish, resumed by id, graded by anyone at any time.
 
-`python -m vigorl_lib.evaluation regrade FILE.parquet …` prints what every protocol makes of saved evaluations.
+`python -m vigorl_lib.evaluation regrade FILE.parquet …` prints what every protocol makes of saved evaluations, as JSON.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.benchmarks.family import Family
 from vigorl_lib.grounding import Frame
 from vigorl_lib.policy import LocalPolicy, answer
 from vigorl_lib.prompts import Mode
@@ -36,7 +38,10 @@ def load_predictions(path: str | Path) -> dict[str, Prediction]:
     for row, line in enumerate(read_lines(path), start=1):
         try:
             points = tuple((int(x), int(y)) for x, y in line["points"])
-            found[line["id"]] = Prediction(line["id"], tuple(line["turns"]), points, line["tokens"], line["truncated"])
+            frame = tuple(line["frame"]) if line.get("frame") else None  # older lines have none
+            found[line["id"]] = Prediction(
+                line["id"], tuple(line["turns"]), points, line["tokens"], line["truncated"], frame
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}:{row}: not a prediction ({error!r}); delete that line or the file") from error
     return found
@@ -91,19 +96,31 @@ def save_evaluation(
     examples: Sequence[Example],
     predictions: Sequence[Prediction],
     mode: Mode,
+    *,
+    source: str | Path,
+    split: str,
+    revision: str | None = None,
+    losses: Sequence[Sequence[float]] | None = None,
     **decoding: Any,
 ) -> None:
     """Everything that grading needs, in one parquet file, with a protocol card in its metadata.
 
     A row holds the example without its pictures and its truth, what the policy wrote, the frame of its points (pixels
-    that the model saw) and the SHA-256 of the prompt's text. `decoding` (temperature, seed, max_new_tokens …) goes on
-    the card as it is. Raises ValueError where the predictions are not those of the examples.
+    that the model saw) and the SHA-256 of the prompt's text; with `losses` (`policy.option_losses`) also what a scorer
+    by likelihood reads. `source`, `split` and `revision` are what `load` was given. They go on the card, `decoding`
+    (temperature, seed, max_new_tokens …) does as it is. Raises ValueError where predictions or losses are not those of
+    the examples.
     """
     if [example.id for example in examples] != [prediction.id for prediction in predictions] or not examples:
         raise ValueError(f"{path}: {len(predictions)} predictions are not those of the {len(examples)} examples")
+    if losses is not None and len(losses) != len(examples):
+        raise ValueError(f"{path}: losses of {len(losses)} examples, not of {len(examples)}; give one list for each")
     rows = []
     for example, prediction in zip(examples, predictions, strict=True):
-        frame = policy.view_of(example).frame
+        sides = prediction.frame
+        if sides is None:
+            frame = policy.view_of(example).frame
+            sides = frame.width, frame.height
         *system, user = policy.conversation(example, None, mode)
         prompt = "\n".join([*(message["content"] for message in system), user["content"][1]["text"]])
         bare = dataclasses.replace(example, images=(), truth=None)
@@ -116,14 +133,21 @@ def save_evaluation(
                 "turns": list(prediction.turns),
                 "tokens": prediction.tokens,
                 "truncated": prediction.truncated,
-                "frame_width": frame.width,
-                "frame_height": frame.height,
+                "frame_width": sides[0],
+                "frame_height": sides[1],
                 "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
                 "example": json.dumps(to_json(bare)),
             }
         )
+    for row, found in zip(rows, losses or (), strict=False):
+        row["losses"] = list(found)
+    benchmark = examples[0].benchmark
+    hub = {"repositories": _family(benchmark).hub.repos, "revision": revision} if source == "hub" else {}
     card = {
-        "benchmark": examples[0].benchmark,
+        "benchmark": benchmark,
+        "source": str(source),
+        "split": split,
+        **hub,
         "mode": mode,
         "decoding": decoding,
         "model": policy.model.config._name_or_path,
@@ -140,7 +164,9 @@ def save_evaluation(
 def regrade(path: str | Path) -> dict[str, dict[str, Any]]:
     """Protocol -> the benchmark's figures, from a file of `save_evaluation` and nothing else.
 
-    Raises ValueError naming the file where it is none.
+    A protocol grades the rows that it can, `without_judge` counts the others: the released code has no judge for
+    polygons, and a protocol that compares likelihoods needs the losses. Raises ValueError naming the file where it is
+    none.
     """
     try:
         table = pq.read_table(path)
@@ -149,25 +175,68 @@ def regrade(path: str | Path) -> dict[str, dict[str, Any]]:
         examples = [_example(json.loads(row["example"])) for row in rows]
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not an evaluation that this kit saved ({error!r})") from error
-    figures = {}
-    for protocol in benchmarks.protocols(benchmark):
+    family, figures = _family(benchmark), {}
+    for protocol in family.graders:
+        replies = "losses" if protocol in family.losses else "turns"
         grades = [
-            benchmarks.grade(benchmark, row["turns"], example, protocol, frame=_frame(example, row))
+            benchmarks.grade(benchmark, row[replies], example, protocol, frame=_frame(example, row))
             for example, row in zip(examples, rows, strict=True)
+            if replies in row and not (protocol == "vigorl" and example.polygon)
         ]
-        figures[protocol] = benchmarks.aggregate(benchmark, grades)
+        if grades:
+            figures[protocol] = benchmarks.aggregate(benchmark, grades) | {"without_judge": len(rows) - len(grades)}
     return figures
 
 
+def evaluate(
+    policy: LocalPolicy,
+    examples: Sequence[Example],
+    mode: Mode,
+    path: str | Path,
+    *,
+    source: str | Path,
+    split: str,
+    revision: str | None = None,
+    losses: Sequence[Sequence[float]] | None = None,
+    zoom: Zoom | None = None,
+    title: str = "",
+    **sampling: Any,
+) -> tuple[list[Prediction], dict[str, dict[str, Any]]]:
+    """`predict` into the JSON lines `path`, `save_evaluation` beside them as parquet, and what `regrade` makes of that.
+
+    `sampling` is that of `predict`: max_new_tokens, temperature, seed.
+    """
+    predictions = predict(policy, examples, mode, path, zoom=zoom, title=title, **sampling)
+    saved = Path(path).with_suffix(".parquet")
+    decoding = sampling | ({"zoom": dataclasses.asdict(zoom or Zoom())} if mode == "zoom" else {})
+    data = {"source": source, "split": split, "revision": revision}
+    save_evaluation(saved, policy, examples, predictions, mode, **data, losses=losses, **decoding)
+    return predictions, regrade(saved)
+
+
 def disagreements(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The pairs of protocols whose accuracies differ by more than a point, in words."""
-    values = {protocol: found["accuracy"]["value"] for protocol, found in figures.items()}
+    """The figures that two protocols put more than a point apart, in words."""
+    shares = {protocol: dict(_shares(found)) for protocol, found in figures.items()}
     return [
-        f"{one} {values[one]:.3f}, {other} {values[other]:.3f}"
-        for place, one in enumerate(values)
-        for other in list(values)[place + 1 :]
-        if abs(values[one] - values[other]) > NOTABLE
+        f"{name}: {one} {value:.3f}, {other} {shares[other][name]:.3f}"
+        for one, other in itertools.combinations(shares, 2)
+        for name, value in shares[one].items()
+        if name in shares[other] and abs(value - shares[other][name]) > NOTABLE
     ]
+
+
+def _shares(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
+    """Dotted name and value of every figure that is no count; what is undefined is left out."""
+    for key, found in figures.items():
+        value = found.get("value", found) if isinstance(found, Mapping) else found
+        if isinstance(value, Mapping):
+            yield from _shares(value, f"{above}{key}.")
+        elif isinstance(value, float):
+            yield f"{above}{key}", value
+
+
+def _family(benchmark: str) -> Family:
+    return (benchmarks.FAMILIES | benchmarks.UNDRAWN)[benchmark]
 
 
 def _example(value: dict[str, Any]) -> Example:
@@ -189,16 +258,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("do", choices=("regrade",))
     parser.add_argument("files", nargs="+", type=Path)
     chosen = parser.parse_args(words)
-    for path in chosen.files:
-        try:
-            figures = regrade(path)
-        except (ValueError, OSError) as error:
-            print(error, file=sys.stderr)
-            return 2
-        for protocol, found in figures.items():
-            print(f"{path}: {protocol} " + "{value:.3f} [{low:.3f}, {high:.3f}], n = {n}".format(**found["accuracy"]))
-        for pair in disagreements(figures):
-            print(f"{path}: more than a point apart: {pair}")
+    try:
+        figures = {str(path): regrade(path) for path in chosen.files}
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    told = {path: found | {"more_than_a_point_apart": disagreements(found)} for path, found in figures.items()}
+    print(json.dumps(told, indent=1))
     return 0
 
 

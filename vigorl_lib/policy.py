@@ -28,7 +28,7 @@ from vigorl_lib.attention import see_by_length
 from vigorl_lib.processors import load_processor, save_processor
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Account, Asked, Example, Prediction, Proposal, Refused, StepRequest
-from vigorl_lib.views import View, Zoom
+from vigorl_lib.views import View, Views, Zoom
 
 Messages = list[dict[str, Any]]
 STEP_OPENING = "<think>\n"
@@ -404,38 +404,37 @@ def answer(
 
     In mode "zoom" a turn that calls the tool gets the crop and another turn, until it answers, breaks the
     grammar, or has used its looks; every other mode is one turn. `max_new_tokens` is the limit of one turn.
-    The conversation is the one that TRL's rollout builds, token for token (tested).
+    The conversation is the one that TRL's rollout builds, token for token (tested). Only the pictures of one batch of
+    the policy are open at a time, as all may not fit into memory; the next turn opens them again.
     """
-    views = [policy.view_of(example) for example in examples]
-    talks = [policy.conversation(example, view.image, mode) for example, view in zip(examples, views, strict=True)]
+    views = Views(policy.view_of, examples, kept=policy.batch_size)
+    further: list[Messages] = [[] for _ in examples]  # what was said after the question
     turns: list[list[str]] = [[] for _ in examples]
     tokens, truncated = [0] * len(examples), [False] * len(examples)
+    frames: dict[int, tuple[int, int]] = {}
     zoom = zoom or Zoom()
     active = list(range(len(examples)))
     for turn in range(1 + (zoom.looks if mode == "zoom" else 0)):
-        if not active:
-            break
-        written = policy.complete(
-            [talks[i] for i in active],
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed + turn,
-        )
         going = []
-        for i, completion in zip(active, written, strict=True):
-            turns[i].append(completion.text)
-            tokens[i] += completion.tokens
-            truncated[i] = completion.truncated
-            call = traces.parse_turn(completion.text, zoom=True).call if mode == "zoom" else None
-            if call is None or completion.truncated or turn == zoom.looks:
-                continue
-            look = prompts.observation(views[i].crop(call, zoom), last=turn + 1 == zoom.looks)
-            talks[i] = [
-                *talks[i],
-                {"role": "assistant", "content": completion.text},
-                {"role": "tool", "content": look},
-            ]
-            going.append(i)
+        for start in range(0, len(active), policy.batch_size):
+            batch = active[start : start + policy.batch_size]
+            written = policy.complete(
+                [[*policy.conversation(examples[i], views[i].image, mode), *further[i]] for i in batch],
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=None if start else seed + turn,  # one stream of random numbers for all of a turn
+            )
+            for i, completion in zip(batch, written, strict=True):
+                frames[i] = views[i].frame.width, views[i].frame.height
+                turns[i].append(completion.text)
+                tokens[i] += completion.tokens
+                truncated[i] = completion.truncated
+                call = traces.parse_turn(completion.text, zoom=True).call if mode == "zoom" else None
+                if call is None or completion.truncated or turn == zoom.looks:
+                    continue
+                look = prompts.observation(views[i].crop(call, zoom), last=turn + 1 == zoom.looks)
+                further[i] += [{"role": "assistant", "content": completion.text}, {"role": "tool", "content": look}]
+                going.append(i)
         active = going
     return [
         Prediction(
@@ -444,6 +443,7 @@ def answer(
             points=traces.parse_trace(turns[i], zoom=mode == "zoom").points,
             tokens=tokens[i],
             truncated=truncated[i],
+            frame=frames[i],
         )
         for i, example in enumerate(examples)
     ]

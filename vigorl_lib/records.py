@@ -45,7 +45,8 @@ class Prediction:
     """What a policy wrote about one example, kept so that anyone can grade it again.
 
     `turns` are the policy's own messages, in order. `points` are the coordinates that it looked at,
-    in the frame the model writes. `tokens` counts the tokens that the policy generated.
+    in the frame the model writes, and `frame` is that frame's (width, height). `tokens` counts the tokens that the
+    policy generated.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Prediction:
     points: tuple[tuple[int, int], ...] = ()
     tokens: int = 0
     truncated: bool = False
+    frame: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
