@@ -9,11 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-<<<<<<< HEAD
-from PIL import Image
-=======
 import yaml
->>>>>>> b942938f0bce836528c669dfef0c585b6e71d2c1
+from PIL import Image
 
 from tests.test_served import Server
 from vigorl_lib.benchmarks import registry as benchmarks
@@ -34,21 +31,8 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("outputs")
 
 
-<<<<<<< HEAD
 def run_notebook(step, folder, *more):
     """Its manifest, from a smoke run with more words for papermill."""
-=======
-@pytest.mark.parametrize(
-    "arm, step",
-    [
-        *(("vigorl", step) for step in STEPS),
-        *(("vanilla", step) for step in VANILLA),
-        ("own", "10_eval_general"),
-    ],
-)
-def test_a_notebook_runs_headless(arm, step, outputs):
-    folder = outputs / "smoke" / arm / "seed0" / step
->>>>>>> b942938f0bce836528c669dfef0c585b6e71d2c1
     folder.mkdir(parents=True)
     line = [sys.executable, "-m", "papermill", f"notebooks/{step}.ipynb", folder / f"{step}.ipynb"]
     line += ["-f", f"params/smoke/{step}.yaml", "-p", "seed", "0", "-p", "out_dir", folder, *more]
@@ -59,7 +43,14 @@ def test_a_notebook_runs_headless(arm, step, outputs):
     return read_manifest(folder / "manifest.json")
 
 
-@pytest.mark.parametrize("arm, step", [*(("vigorl", step) for step in STEPS), *(("vanilla", step) for step in VANILLA)])
+@pytest.mark.parametrize(
+    "arm, step",
+    [
+        *(("vigorl", step) for step in STEPS),
+        *(("vanilla", step) for step in VANILLA),
+        ("own", "10_eval_general"),
+    ],
+)
 def test_a_notebook_runs_headless(arm, step, outputs):
     overlay = ["-f", f"params/arms/{arm}/{step}.yaml"] if arm != "vigorl" else []
     manifest = run_notebook(step, outputs / "smoke" / arm / "seed0" / step, *overlay)
@@ -67,7 +58,6 @@ def test_a_notebook_runs_headless(arm, step, outputs):
     assert manifest["seconds"] < 60
 
 
-<<<<<<< HEAD
 def test_the_search_asks_a_server_for_its_steps(tmp_path):
     """A scripted teacher: it is shown the student's pictures, and every request is accounted for."""
     sizes = set()
@@ -102,12 +92,12 @@ def test_checked_chains_walk_the_true_route(tmp_path, monkeypatch):
     by_id = {x.id: x for x in benchmarks.load("sat2", limit=max(numbers) + 1, split="train")}
     view = load_policy(PACKAGE / "checkpoints/base").view_of(next(iter(by_id.values())))
     assert chains and all(follows_route(chain.steps, by_id[chain.tree_id], view) for chain in chains)
-=======
+
+
 def test_the_report_shows_every_benchmark_that_was_asked(outputs):
     lacking = read_manifest(outputs / "smoke/vigorl/seed0/12_report/manifest.json")["metrics"]["benchmarks_lacking"]
     asked = yaml.safe_load((ROOT / "params/smoke/10_eval_general.yaml").read_text())["sets"]
     assert lacking == ", ".join(name for name in ("gqa", "ai2d", "realworldqa", "mathvision") if name not in asked)
->>>>>>> b942938f0bce836528c669dfef0c585b6e71d2c1
 
 
 def test_a_second_run_does_nothing(outputs):

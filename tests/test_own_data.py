@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-<<<<<<< HEAD
 import re
 import time
-=======
 from pathlib import Path
->>>>>>> b942938f0bce836528c669dfef0c585b6e71d2c1
 
 import numpy as np
 import pyarrow
