@@ -86,7 +86,7 @@ def test_helpers():
     async def run():
         async with async_playwright() as playwright:
             browser = await web.launch(playwright)
-            page = await browser.new_page()
+            page = await (await browser.new_context()).new_page()
             for source, name, arguments, found in SAID:
                 await page.set_content(source)
                 assert await HELPERS[name](page, *arguments) == found, name
