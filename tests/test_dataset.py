@@ -20,13 +20,18 @@ def chains():
     return [chain for tree in trees for chain in linearise.chains(tree)]
 
 
-def test_chains_survive_the_trip(chains, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+def test_chains_survive_the_trip(chains, tmp_path):
     saved = dataset.save(tmp_path / "chains", chains, {"seed": 3})
     assert dataset.load(tmp_path / "chains") == chains
     assert saved[0]["text"] == linearise.to_single(chains[0])
     assert [tuple(point) for point in saved[0]["points"]] == list(chains[0].points)
     assert sorted(path.name for path in (tmp_path / "chains").iterdir()) == ["README.md", "chains.parquet"]
+
+
+def test_chains_of_another_run_do_not_come_back(chains, tmp_path):
+    for run, some in (("a", chains), ("b", chains[3:]), ("b", chains[5:])):
+        dataset.save(tmp_path / run / "chains", some, {})
+        assert dataset.load(tmp_path / run / "chains") == some
 
 
 def test_the_card_counts(chains, tmp_path):
@@ -62,7 +67,6 @@ class Hub:
 
 
 def test_chains_are_pushed_with_their_card(chains, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     here, there = tmp_path / "here", tmp_path / "there"
     there.mkdir()
     hub = Hub(there)
@@ -78,8 +82,7 @@ def test_chains_are_pushed_with_their_card(chains, tmp_path, monkeypatch):
     assert "me/other" not in hub.made
 
 
-def test_other_columns_are_named(chains, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+def test_other_columns_are_named(chains, tmp_path):
     datasets.Dataset.from_list([{"text": "x"}]).to_parquet(str(tmp_path / "chains.parquet"))
     with pytest.raises(ValueError, match=r"columns \['text'\], expected"):
         dataset.load(tmp_path)

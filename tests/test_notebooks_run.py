@@ -84,8 +84,7 @@ def test_the_search_asks_a_server_for_its_steps(tmp_path):
     assert "requests.jsonl" in manifest["outputs"]
 
 
-def test_checked_chains_walk_the_true_route(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+def test_checked_chains_walk_the_true_route(tmp_path):
     run_notebook("03_warm_start", tmp_path / "run", "-p", "checked_steps", "True")
     chains = dataset.load(tmp_path / "run/chains")
     numbers = [int(chain.tree_id.split("-")[4]) for chain in chains]

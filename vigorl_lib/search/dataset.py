@@ -6,6 +6,7 @@ A row knows where it comes from: the tree's id, the path of the node whose rollo
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -88,12 +89,15 @@ def load(name: str | Path) -> list[Chain]:
 
     Raises ValueError where its columns are others.
     """
-    found = datasets.load_dataset(str(name), split="train")
-    if set(found.features) != set(FEATURES):
-        raise ValueError(f"{name}: columns {sorted(found.features)}, expected {sorted(FEATURES)}")
-    return [
-        Chain(row["tree_id"], tuple(row["node_path"]), row["kind"], tuple(row["steps"]), row["answer"]) for row in found
-    ]
+    # The usual cache knows a folder by its last name alone: the `chains` of another run would come back.
+    with tempfile.TemporaryDirectory() as cache:
+        found = datasets.load_dataset(str(name), split="train", cache_dir=cache)
+        if set(found.features) != set(FEATURES):
+            raise ValueError(f"{name}: columns {sorted(found.features)}, expected {sorted(FEATURES)}")
+        return [
+            Chain(row["tree_id"], tuple(row["node_path"]), row["kind"], tuple(row["steps"]), row["answer"])
+            for row in found
+        ]
 
 
 def push(folder: str | Path, repo: str, *, private: bool = True) -> str:
