@@ -157,9 +157,11 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, default=8, help="episodes side by side")
     parser.add_argument("--viewport", type=int, nargs=2, default=VIEWPORT, help="the window's width and height, pixels")
     parser.add_argument("--tasks", type=int, default=None, help="only so many of the seed's tasks")
-    parser.add_argument("--rounds", type=int, default=7, help="how often the soak does all tasks, 2 at least; 0: none")
+    parser.add_argument("--rounds", type=int, default=7, help="how often the soak does all tasks; 0: none")
     parser.add_argument("--ledger", type=Path, default=LEDGER, help="where the result is written")
     chosen = parser.parse_args()
+    if chosen.rounds in (1, 2):
+        parser.error("--rounds: the second round is compared with a later one; give 3 or more, or 0")
     starts = start_seconds(10)
     solved = {one.id: one for one in generate(chosen.seed)}
     with serve(0) as sites, tempfile.TemporaryDirectory() as name:
