@@ -89,6 +89,7 @@ RECORDED = {
         )
     },
     "museum.rewards": [f"{MUSEUM}/rewards"],
+    "museum.slowest.seconds": [f"{MUSEUM}/slowest.seconds"],
     **{f"museum.start.{mode}": [f"{MUSEUM}/start.{mode}"] for mode in ("grounded", "zoom")},
     **{
         f"museum.accuracy.{exhibit}": [f"{MUSEUM}/accuracy.{exhibit}"]
