@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from vigorl_lib.benchmarks import registry as benchmarks
-from vigorl_lib.benchmarks.family import Family
 from vigorl_lib.grounding import Frame
 from vigorl_lib.policy import LocalPolicy, answer
 from vigorl_lib.prompts import Mode
@@ -142,7 +141,7 @@ def save_evaluation(
     for row, found in zip(rows, losses or (), strict=False):
         row["losses"] = list(found)
     benchmark = examples[0].benchmark
-    hub = {"repositories": _family(benchmark).hub.repos, "revision": revision} if source == "hub" else {}
+    hub = {"repositories": benchmarks.family_of(benchmark).hub.repos, "revision": revision} if source == "hub" else {}
     card = {
         "benchmark": benchmark,
         "source": str(source),
@@ -175,7 +174,7 @@ def regrade(path: str | Path) -> dict[str, dict[str, Any]]:
         examples = [_example(json.loads(row["example"])) for row in rows]
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not an evaluation that this kit saved ({error!r})") from error
-    family, figures = _family(benchmark), {}
+    family, figures = benchmarks.family_of(benchmark), {}
     for protocol in family.graders:
         replies = "losses" if protocol in family.losses else "turns"
         grades = [
@@ -233,10 +232,6 @@ def _shares(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
             yield from _shares(value, f"{above}{key}.")
         elif isinstance(value, float):
             yield f"{above}{key}", value
-
-
-def _family(benchmark: str) -> Family:
-    return (benchmarks.FAMILIES | benchmarks.UNDRAWN)[benchmark]
 
 
 def _example(value: dict[str, Any]) -> Example:

@@ -64,7 +64,6 @@ class Family:
 
     columns  of the hub's rows, all that `example` reads
     key      columns of which no two rows have the same values, where the hub has such
-    key      columns that no two rows have the same values of, where the hub has such
     example  (row, id of the question, seed of the option order) -> record; raises ValueError on a bad row
     graders  protocol -> grader
     losses   protocols that grade one loss per option instead of a text
@@ -85,7 +84,6 @@ class Family:
     twin: Callable[..., tuple[Row, dict[str, Any]]] | None = None
     knobs: tuple[str, ...] = ()
     nano: Callable[[random.Random, int], tuple[Row, dict[str, Any]]] | None = None
-    key: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
     losses: tuple[Protocol, ...] = ()
     block: int = 1

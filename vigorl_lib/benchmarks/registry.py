@@ -52,9 +52,18 @@ def names() -> tuple[str, ...]:
     return tuple(FAMILIES)
 
 
+def family_of(name: str) -> Family:
+    """What a benchmark is made of, those without a twin included. Raises ValueError on an unknown one."""
+    if name in UNDRAWN:
+        return UNDRAWN[name]
+    if name not in FAMILIES:
+        raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(FAMILIES)}, or the path of a file of your own")
+    return FAMILIES[name]
+
+
 def protocols(name: str) -> tuple[Protocol, ...]:
     """The protocols that grade a benchmark's replies where they are texts. Raises ValueError on an unknown one."""
-    family = _family(name)
+    family = family_of(name)
     return tuple(protocol for protocol in family.graders if protocol not in family.losses)
 
 
@@ -93,7 +102,7 @@ def load(
     """
     if isinstance(name, Path) or (name not in FAMILIES | UNDRAWN and Path(name).exists()):
         name, source, split = OWN.name, Path(name), own.ALL
-    family = _family(name)
+    family = family_of(name)
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1, or None for all rows")
     if circular and family.circular is None:
@@ -136,7 +145,7 @@ def prompt(example: Example, variant: Mode = "grounded") -> list[dict[str, Any]]
 def from_row(name: str, row: Mapping[str, Any], *, id: str = "row", seed: int = 0) -> Example:
     """One raw row of the hub's schema as a record. Raises ValueError saying what differs."""
     with _at(f"{name}, {id}"):
-        (example,) = _examples(_family(name), row, id, seed, circular=False)
+        (example,) = _examples(family_of(name), row, id, seed, circular=False)
     return example
 
 
@@ -153,7 +162,7 @@ def grade(
     Raises ValueError on a benchmark or protocol that does not exist, on an example of another benchmark, and
     on a reply of the wrong kind; never on what a model wrote.
     """
-    family = _family(name)
+    family = family_of(name)
     if example.benchmark != name:
         raise ValueError(f"example {example.id!r} belongs to {example.benchmark!r}, not to {name!r}")
     if protocol not in family.graders:
@@ -178,7 +187,7 @@ def aggregate(name: str, grades: Sequence[Grade], protocol: Protocol | None = No
 
     Raises ValueError on no grades, repeated ids, or grades by another protocol.
     """
-    family = _family(name)
+    family = family_of(name)
     repeated = [id for id, count in Counter(graded.id for graded in grades).items() if count > 1]
     protocols = {graded.protocol for graded in grades}
     if not grades or repeated or len(protocols | ({protocol} if protocol else set())) > 1:
@@ -274,10 +283,13 @@ def _examples(family: Family, row: Mapping[str, Any], id: str, seed: int, circul
 
 def _once(row: Mapping[str, Any], key: Sequence[str], seen: dict[tuple[Any, ...], int], number: int) -> None:
     """Raises ValueError where a row before had the same key; adds it to those that were `seen`."""
-    values = tuple(sources.checked(row, key)[column] for column in key)
-    if key and seen.setdefault(values, number) != number:
-        name, value = (" and ".join(map(form, part)) for form, part in ((str, key), (repr, values)))
-        raise ValueError(f"the {name} {value} is also that of row {seen[values]}")
+    if not key:
+        return
+    row = sources.checked(row, key)
+    values = tuple(row[column] for column in key)
+    if seen.setdefault(values, number) != number:
+        told = f"{' and '.join(key)} {' and '.join(map(repr, values))}"
+        raise ValueError(f"the {told} is also that of row {seen[values]}")
 
 
 @contextlib.contextmanager
@@ -288,11 +300,3 @@ def _at(where: str) -> Iterator[None]:
     except (ValueError, FileNotFoundError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         raise kind(f"{where}: {error}; leave the row out, or correct it") from error
-
-
-def _family(name: str) -> Family:
-    if name in UNDRAWN:
-        return UNDRAWN[name]
-    if name not in FAMILIES:
-        raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(FAMILIES)}, or the path of a file of your own")
-    return FAMILIES[name]
