@@ -25,8 +25,8 @@ from vigorl_lib.evaluation import predict
 from vigorl_lib.grounding import Box, Frame, Point, distance
 from vigorl_lib.images import cut_crop, picture_of
 from vigorl_lib.nano.drawing import png
-from vigorl_lib.policy import LocalPolicy
-from vigorl_lib.prompts import BACKTRACK, Mode, observation
+from vigorl_lib.policy import LocalPolicy, look
+from vigorl_lib.prompts import BACKTRACK, Mode
 from vigorl_lib.records import Example, Proposal, Refused, StepRequest
 from vigorl_lib.runs import slug
 from vigorl_lib.stats import average, share
@@ -215,7 +215,7 @@ def judge_points(
     rows = []
     for step, (name, point) in enumerate(told, start=1):
         place = Point(*point, view.frame)
-        inside = 0 <= place.x < view.frame.width and 0 <= place.y < view.frame.height
+        inside = view.frame.holds(*point)
         own = [box for box, known in zip(boxes, truth["names"], strict=True) if known == name]
         hit = None if name is None else float(any(box.contains(place) for box in own))
         nearest = min((distance(place, box.center()) for box in own), default=None)
@@ -308,9 +308,7 @@ def _conversation(
     view = policy.view_of(example)
     talk = policy.conversation(example, view.image, mode)
     for number, turn in enumerate(turns, start=1):
-        crop = view.crop(parse_turn(turn, zoom=True).call, zoom)
-        look = observation(crop, last=number == zoom.looks)
-        talk += [{"role": "assistant", "content": turn}, {"role": "tool", "content": look}]
+        talk += look(view, turn, parse_turn(turn, zoom=True).call, zoom, number)
     return talk
 
 
@@ -415,9 +413,9 @@ def another_thing(example: Example, point: tuple[int, int], view: View) -> tuple
 
 def far_away(example: Example, point: tuple[int, int], view: View) -> tuple[int, int]:
     """Half the frame on along both sides, and round its border: the move where no thing is known to be."""
-    return (point[0] + view.frame.width // 2) % view.frame.width, (
-        point[1] + view.frame.height // 2
-    ) % view.frame.height
+    sides = view.frame.width, view.frame.height
+    x, y = ((value + side // 2) % side for value, side in zip(point, sides, strict=True))
+    return x, y
 
 
 def close_by(example: Example, point: tuple[int, int], view: View) -> tuple[int, int]:

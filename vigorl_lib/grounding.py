@@ -37,6 +37,10 @@ class Frame:
                 f"({left}, {top}, {right}, {bottom}); every side must be positive"
             )
 
+    def holds(self, x: Number, y: Number) -> bool:
+        """Whether a place is one of its pixels."""
+        return 0 <= x < self.width and 0 <= y < self.height
+
     @classmethod
     def original(cls, width: int, height: int) -> Frame:
         """The frame of the image file, after its EXIF orientation is applied."""

@@ -390,6 +390,12 @@ def _tokens_ending(tokenizer: Any, stop: str) -> tuple[int, ...]:
 # --- answering: one turn, or several with a zoom ---------------------------------------------------------
 
 
+def look(view: View, text: str, point: tuple[int, int], zoom: Zoom, number: int) -> Messages:
+    """A turn that looks closer at `point` (pixels of the view's frame), the `number`-th from 1, and what it gets."""
+    seen = prompts.observation(view.crop(point, zoom), last=number == zoom.looks)
+    return [{"role": "assistant", "content": text}, {"role": "tool", "content": seen}]
+
+
 def answer(
     policy: LocalPolicy,
     examples: Sequence[Example],
@@ -432,8 +438,7 @@ def answer(
                 call = traces.parse_turn(completion.text, zoom=True).call if mode == "zoom" else None
                 if call is None or completion.truncated or turn == zoom.looks:
                     continue
-                look = prompts.observation(views[i].crop(call, zoom), last=turn + 1 == zoom.looks)
-                further[i] += [{"role": "assistant", "content": completion.text}, {"role": "tool", "content": look}]
+                further[i] += look(views[i], completion.text, call, zoom, turn + 1)
                 going.append(i)
         active = going
     return [

@@ -219,7 +219,7 @@ def _point_problems(trace: Trace, frame: Frame, *, wanted: bool) -> tuple[str, .
     points = trace.points
     if wanted and not points:
         return ("no_point",)
-    inside = all(0 <= x < frame.width and 0 <= y < frame.height for x, y in (*points, *trace.calls))
+    inside = all(frame.holds(*point) for point in (*points, *trace.calls))
     return () if inside else ("point_outside_image",)
 
 

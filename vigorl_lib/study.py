@@ -98,8 +98,7 @@ def sample_items(
         text = steps[number].text
         (mention,) = find_points(text)
         text = f"{text[: mention.start]}{SHOWN}{text[mention.end :]}".strip()
-        inside = 0 <= point[0] < view.frame.width and 0 <= point[1] < view.frame.height
-        found.append(Item(f"{prediction.id}/{number}", text, _circled(view, point, diameter), inside))
+        found.append(Item(f"{prediction.id}/{number}", text, _circled(view, point, diameter), view.frame.holds(*point)))
         if len(found) == count:
             break
     return found
