@@ -8,7 +8,6 @@ user's text, as the released teacher is asked. Retries with back-off and jitter,
 from __future__ import annotations
 
 import asyncio
-import base64
 import dataclasses
 import functools
 import itertools
@@ -26,7 +25,7 @@ from openai.types.chat import ChatCompletion
 
 from vigorl_lib import prompts, traces, views
 from vigorl_lib.grounding import Frame
-from vigorl_lib.nano.drawing import png
+from vigorl_lib.nano.drawing import png_url
 from vigorl_lib.records import Account, Asked, Example, Proposal, Refused, StepRequest
 from vigorl_lib.views import View
 
@@ -185,8 +184,8 @@ class ServedPolicy:
         if example.id not in self._pictures:
             if len(self._pictures) >= PICTURES_KEPT:
                 self._pictures.pop(next(iter(self._pictures)))
-            self._pictures[example.id] = base64.b64encode(png(self.view_of(example).image)).decode()
-        return f"data:image/png;base64,{self._pictures[example.id]}"
+            self._pictures[example.id] = png_url(self.view_of(example).image)
+        return self._pictures[example.id]
 
 
 def read_step(text: str, tokens: int, *, must_answer: bool) -> Proposal:

@@ -5,6 +5,7 @@ All places are pixels of the picture that is drawn on.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import io
@@ -52,6 +53,11 @@ def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)  # the default takes twice the time
     return buffer.getvalue()
+
+
+def png_url(image: Image.Image) -> str:
+    """The same as an address that holds it, as servers take pictures."""
+    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,6 @@ agree, and BLIP-2 what is on a picture: any model behind a server stands in for 
 from __future__ import annotations
 
 import asyncio
-import base64
 import random
 import re
 import threading
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from vigorl_lib import prompts
-from vigorl_lib.nano.drawing import png
+from vigorl_lib.nano.drawing import png_url
 from vigorl_lib.policy import LocalPolicy, answer
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example
@@ -141,8 +140,7 @@ def vqa(policy: ServedPolicy) -> Vqa:
 
 
 def _talk(text: str, *pictures: Image.Image) -> list[dict[str, Any]]:
-    urls = [f"data:image/png;base64,{base64.b64encode(png(one)).decode()}" for one in pictures]
-    shown = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    shown = [{"type": "image_url", "image_url": {"url": png_url(one)}} for one in pictures]
     return [{"role": "user", "content": [*shown, {"type": "text", "text": text}]}]
 
 
