@@ -33,7 +33,7 @@ import json
 import math
 import re
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -395,9 +395,9 @@ async def _helper(call: str, page: Page, helpers: Mapping[str, Helper]) -> str |
 
 
 @contextlib.asynccontextmanager
-async def _spare(page: Page, protocol: Protocol) -> AsyncIterator[Page]:
-    """Where checks open their pages: officially the page that was left, in `clean` a tab of their own."""
-    if protocol == "official":
+async def _spare(page: Page, protocol: Protocol, urls: Iterable[str]) -> AsyncIterator[Page]:
+    """Where checks open these pages: officially the page that was left, in `clean` a tab of their own if need be."""
+    if protocol == "official" or all(url == "last" for url in urls):
         yield page
         return
     tab = await page.context.new_page()
@@ -422,7 +422,7 @@ async def _program_html(
     task: Task, page: Page, protocol: Protocol, judge: Judge | None, helpers: Mapping[str, Helper]
 ) -> float:
     score = 1.0
-    async with _spare(page, protocol) as tab:
+    async with _spare(page, protocol, (target["url"] for target in task.eval["program_html"])) as tab:
         for target in task.eval["program_html"]:
             shown = await _opened(target["url"], page, tab, helpers)
             found = await _selected(target, shown, protocol, helpers)
@@ -501,7 +501,7 @@ async def _page_image_query(
     task: Task, page: Page, protocol: Protocol, vqa: Vqa | None, helpers: Mapping[str, Helper]
 ) -> float:
     score = 1.0
-    async with _spare(page, protocol) as tab:
+    async with _spare(page, protocol, (query["eval_image_url"] for query in task.eval["page_image_query"])) as tab:
         for query in task.eval["page_image_query"]:
             if not query.get("eval_vqa") and "eval_fuzzy_image_match" not in query:
                 raise ValueError(f"task {task.id}: page_image_query without eval_vqa and eval_fuzzy_image_match")
