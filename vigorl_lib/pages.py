@@ -14,12 +14,24 @@ import json
 import re
 from typing import Any
 
+HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{policy}}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{title}}</title>
+"""
+
 
 def filled(template: str, title: str, data: dict[str, Any]) -> str:
-    """The template with `{{policy}}`, `{{title}}` and `{{data}}` filled in. Raises ValueError on NaN and infinity."""
+    """HEAD and the template, which begins with its style, with policy, title and `{{data}}` filled in.
+
+    Raises ValueError on NaN and infinity.
+    """
     parts = {"policy": _policy(template), "title": html.escape(title), "data": _embed(data)}
     # One pass: what was filled in is not looked at again.
-    page = re.sub(r"\{\{(policy|title|data)\}\}", lambda match: parts[match[1]], template)
+    page = re.sub(r"\{\{(policy|title|data)\}\}", lambda match: parts[match[1]], HEAD + template)
     return page.encode("utf-8", "replace").decode()
 
 
