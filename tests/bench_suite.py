@@ -26,10 +26,11 @@ def main() -> None:
     """Run the suite once, into a folder that is thrown away."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=500, help="questions")
+    parser.add_argument("--batch-size", type=int, default=256, help="replies written together")
     parser.add_argument("--ledger", type=Path, default=LEDGER, help="where the result is written")
     chosen = parser.parse_args()
 
-    policy = load_policy(PACKAGE / "checkpoints/grpo")
+    policy = load_policy(PACKAGE / "checkpoints/grpo", batch_size=chosen.batch_size)
     began, used = time.monotonic(), time.process_time()
     examples = benchmarks.load("sat2", split="test", limit=chosen.items, seed=0)
     with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +38,7 @@ def main() -> None:
     seconds, work = time.monotonic() - began, time.process_time() - used
     for name, row in found.items():
         print(f"{name:24} {row['accuracy']['value']:.3f}")
-    command = f"python -m tests.bench_suite --items {chosen.items}"
+    command = f"python -m tests.bench_suite --items {chosen.items} --batch-size {chosen.batch_size}"
     entry = {"value": round(seconds, 1), "unit": "s", "n": chosen.items, "seeds": [0], "command": command}
     record_measurements(chosen.ledger, {"faithfulness.suite_s": entry})
     print(f"{chosen.items} questions, {len(found)} rows: {seconds:.1f} s ({work:.1f} s of work), to {chosen.ledger}")

@@ -45,7 +45,7 @@ from vigorl_lib.faithfulness import (
 )
 from vigorl_lib.grounding import Box
 from vigorl_lib.images import open_image
-from vigorl_lib.policy import Completion, load_policy
+from vigorl_lib.policy import Completion, LocalPolicy, load_policy
 from vigorl_lib.prompts import BACKTRACK, options_as_letters, options_as_text
 from vigorl_lib.records import Example, Proposal, Refused
 from vigorl_lib.runs import PACKAGE
@@ -404,7 +404,7 @@ def test_crops_lie_in_three_ways(zoomer, closer):
     point = Box(*example.truth["boxes"][thing], view.original_frame).center().to(view.frame).rounded()
     true = view.crop(point, zoom)
     assert blank_crops(example, point, zoom).getextrema() == ((128, 128),) * 3
-    other = crops_of_another(zoomer, closer)(example, point, zoom)
+    other = crops_of_another(zoomer, {example.id: closer[1]})(example, point, zoom)
     assert other == zoomer.view_of(closer[1]).crop(point, zoom) != true
     painted = recoloured_crops(zoomer)(example, point, zoom)
     assert painted.size == true.size and painted != true
@@ -438,11 +438,7 @@ def test_the_suite_in_several_turns_has_its_controls_and_resumes(zoomer, closer,
             gained = row["accuracy"]["value"] - own["accuracy"]["value"]
             assert row["effect"]["value"] == pytest.approx(gained)
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    # It can go on with a turn, and can not begin one.
-    silent = SimpleNamespace(**{name: vars(zoomer)[name] for name in ("model", "processor", "batch_size")})
-    silent.view_of, silent.frame_of, silent.conversation = zoomer.view_of, zoomer.frame_of, zoomer.conversation
-    silent.complete = lambda talks, *, prefixes, **how: zoomer.complete(talks, prefixes=prefixes, **how)
-    assert suite(silent, closer, "zoom", tmp_path, **LIMITS) == found
+    assert suite(zoomer, closer, "zoom", tmp_path, **LIMITS) == found
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
 
 
@@ -459,3 +455,22 @@ def test_the_suite_in_one_turn_cuts_thoughts_and_moves_points(zoomer, closer, tm
         assert turns is None or points[0][0] != points[1][0]
     untouched = found["first step alone"]
     assert len(untouched["turns"]) == 3 and (untouched["accuracy"] or {"n": 0})["n"] <= 3
+
+
+def test_the_suite_in_parts_is_in_the_examples_order(zoomer, closer, tmp_path):
+    """With two examples a part, each reply is that of its own example and its own changed picture."""
+    greedy = {"max_new_tokens": 24, "temperature": 0.0, "seed": 0}
+    whole = suite(zoomer, closer, "grounded", tmp_path / "whole", **greedy)
+    few = LocalPolicy(zoomer.model, zoomer.processor, batch_size=2)
+    parts = suite(few, closer, "grounded", tmp_path / "parts", **greedy)
+    assert len({turns for turns in whole["as it is"]["turns"]}) > 1
+    for name in ("as it is", "grey", "another picture", "tool on", "placebo move"):
+        assert parts[name]["turns"] == whole[name]["turns"], name
+
+
+def test_the_suite_opens_a_picture_once(zoomer, closer, tmp_path, monkeypatch):
+    opened, view_of = [], zoomer.view_of
+    monkeypatch.setattr(zoomer, "view_of", lambda example: opened.append(example.images) or view_of(example))
+    suite(zoomer, closer, "grounded", tmp_path, **LIMITS)
+    own = {example.images for example in closer}
+    assert sorted(map(hash, own)) == sorted(hash(images) for images in opened if images in own)

@@ -292,6 +292,15 @@ def test_a_zoom_gets_its_crop_and_another_turn(policy, examples, monkeypatch):
     assert due == [False, True]
 
 
+def test_an_answer_can_begin_with_a_prompt_read_before(policy, examples, monkeypatch):
+    own = policies.answer(policy, examples, "grounded", max_new_tokens=12)
+    prompts = {example.id: policy.read(talk) for example, talk in zip(examples, talks(policy, examples), strict=True)}
+    monkeypatch.setattr(policy, "conversation", None)
+    assert policies.answer(policy, examples, "grounded", max_new_tokens=12, prompts=prompts) == own
+    with pytest.raises(ValueError, match="give no prompts"):
+        policies.answer(policy, examples, "zoom", max_new_tokens=12, prompts=prompts)
+
+
 def test_the_looks_are_limited(policy, examples, monkeypatch):
     scripted(policy, monkeypatch, [[CALL], [CALL], [CALL]])
     (only,) = policies.answer(policy, examples[:1], "zoom", max_new_tokens=9, zoom=Zoom(looks=2))

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.grounding import Frame
-from vigorl_lib.policy import LocalPolicy, answer
+from vigorl_lib.policy import LocalPolicy, Prompt, answer
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example, Prediction, append_line, read_lines, to_json
 from vigorl_lib.runs import code_version, package_versions
@@ -58,11 +58,12 @@ def predict(
     zoom: Zoom | None = None,
     chunk: int = 128,
     title: str = "",
+    prompts: Mapping[str, Prompt] | None = None,
 ) -> list[Prediction]:
     """One prediction per example, in their order; each finished chunk is on disk before the next begins.
 
     Examples whose id is in the file already are not asked again. A chunk is what a crash can cost; sampling is
-    seeded per chunk, so a resumed run draws what an unbroken one would have drawn.
+    seeded per chunk, so a resumed run draws what an unbroken one would have drawn. `prompts` as in `policy.answer`.
     """
     done = load_predictions(path)
     for start in tqdm(range(0, len(examples), chunk), desc=title or mode, unit="chunk", leave=False):
@@ -77,6 +78,7 @@ def predict(
             temperature=temperature,
             seed=seed + start,
             zoom=zoom,
+            prompts=prompts,
         ):
             append_line(path, to_json(prediction))
             done[prediction.id] = prediction

@@ -13,7 +13,8 @@ import dataclasses
 import functools
 import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from vigorl_lib.evaluation import predict
 from vigorl_lib.grounding import Box, Frame, Point, distance
 from vigorl_lib.images import cut_crop, picture_of
 from vigorl_lib.nano.drawing import png
-from vigorl_lib.policy import LocalPolicy, look
+from vigorl_lib.policy import LocalPolicy, Prompt, look
 from vigorl_lib.prompts import BACKTRACK, Mode
 from vigorl_lib.records import Example, Proposal, Refused, StepRequest
 from vigorl_lib.runs import slug
@@ -82,12 +83,16 @@ def with_other_crops(policy: LocalPolicy, cut: Cut) -> LocalPolicy:
 
     Weights and prompts are the same: what its answers lose or gain, they owe to what the crops show.
     """
-    other = LocalPolicy(policy.model, policy.processor, batch_size=policy.batch_size)
 
     def view_of(example: Example) -> View:
         view = policy.view_of(example)
         return _OtherView(view.original, view.image, view.points, cut=functools.partial(cut, example))
 
+    return _seeing(policy, view_of)
+
+
+def _seeing(policy: LocalPolicy, view_of: Callable[[Example], View]) -> LocalPolicy:
+    other = LocalPolicy(policy.model, policy.processor, batch_size=policy.batch_size)
     other.view_of = view_of
     return other
 
@@ -144,9 +149,8 @@ def blank_crops(example: Example, point: tuple[int, int], zoom: Zoom) -> Image.I
     return Image.new("RGB", (zoom.size, zoom.size), (128, 128, 128))
 
 
-def crops_of_another(policy: LocalPolicy, examples: Sequence[Example]) -> Cut:
-    """The same place of the next example's picture."""
-    following = {one.id: other for one, other in zip(examples, _rotated(examples), strict=True)}
+def crops_of_another(policy: LocalPolicy, following: Mapping[str, Example]) -> Cut:
+    """The same place of another example's picture; `following`: example id -> that example."""
     return lambda example, point, zoom: policy.view_of(following[example.id]).crop(point, zoom)
 
 
@@ -283,14 +287,21 @@ def tell_from(
     seed: int,
     earlier: Sequence[Sequence[str]] | None = None,
     zoom: Zoom | None = None,
+    prompts: Mapping[str, Prompt] | None = None,
 ) -> list[str | None]:
     """Turns that begin as given and that the policy goes on with; None stays None.
 
-    `earlier` are the turns before each, all of which look closer, as `zoom` says; left out, there are none.
+    `earlier` are the turns before each, all of which look closer, as `zoom` says; left out, there are none. `prompts`
+    as in `policy.answer`, where there are none.
     """
     rows = [row for row, beginning in enumerate(beginnings) if beginning is not None]
     before = earlier or [()] * len(examples)
-    talks = [_conversation(policy, examples[row], before[row], mode, zoom or Zoom()) for row in rows]
+    talks = [
+        prompts[examples[row].id]
+        if prompts
+        else _conversation(policy, examples[row], before[row], mode, zoom or Zoom())
+        for row in rows
+    ]
     prefixes = [beginnings[row] for row in rows]
     written = policy.complete(
         talks, prefixes=prefixes, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
@@ -455,47 +466,74 @@ def suite(
     looks that show nothing, another picture, or the thing in other colours. Whole replies lie in `folder` as they come,
     and are not made twice.
     """
-    sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}
     Path(folder).mkdir(parents=True, exist_ok=True)
-
-    def ask(
-        name: str, items: Sequence[Example], who: LocalPolicy = policy, how: Mode = mode, drawn_with: int = seed
-    ) -> list[Sequence[str] | None]:
-        path = Path(folder) / f"{slug(name)}.jsonl"
-        return [r.turns for r in predict(who, items, how, path, zoom=zoom, title=name, seed=drawn_with, **sampling)]
-
-    own = ask("as it is", examples)
-    found = {"as it is": (examples, own), "drawn again": (examples, ask("drawn again", examples, drawn_with=seed + 1))}
-    grey = [greyed(example) for example in examples]
-    swapped = [
-        dataclasses.replace(one, images=other.images) for one, other in zip(examples, _rotated(examples), strict=True)
-    ]
-    changed = {"grey": grey, "another picture": swapped}
-    if all(_last_option(example) for example in examples):
-        changed["way out offered"] = [with_way_out(example) for example in examples]
-        changed["grey, way out offered"] = [with_way_out(example) for example in grey]
-    found |= {name: (items, ask(name, items)) for name, items in changed.items()}
-    if mode == "zoom":
-        found["tool off"] = (examples, ask("tool off", examples, how="grounded"))
-        cuts = {
-            "blank": blank_crops,
-            "another": crops_of_another(policy, examples),
-            "recoloured": recoloured_crops(policy),
-        }
-        for name, cut in cuts.items():
-            found[f"{name} looks"] = (examples, ask(f"{name} looks", examples, with_other_crops(policy, cut)))
-    else:
-        found["tool on"] = (examples, ask("tool on", examples, how="zoom"))
-    earlier = [turns[:-1] for turns in own]
-    for name, begun in _beginnings(policy, examples, [turns[-1] for turns in own], seed).items():
-        told = tell_from(policy, examples, begun, mode, earlier=earlier, zoom=zoom, seed=seed, **sampling)
-        pairs = zip(earlier, told, strict=True)
-        found[name] = (examples, [None if text is None else (*before, text) for before, text in pairs])
+    sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "zoom": zoom}
+    following = {one.id: other for one, other in zip(examples, [*examples[1:], *examples[:1]], strict=True)}
+    offered = all(_last_option(example) for example in examples)
+    found: dict[str, tuple[list[Example], list[Sequence[str] | None]]] = defaultdict(lambda: ([], []))
+    for start in range(0, len(examples), policy.batch_size):
+        some = examples[start : start + policy.batch_size]
+        parts = _intervened(policy, some, mode, folder, following, offered, sampling | {"seed": seed + start})
+        for name, (items, turns) in parts.items():
+            found[name][0].extend(items)
+            found[name][1].extend(turns)
+    own = found["as it is"][1]
     return {name: _figures(items, turns, own, policy) for name, (items, turns) in found.items()}
 
 
-def _rotated(examples: Sequence[Example]) -> list[Example]:
-    return [*examples[1:], *examples[:1]]
+def _intervened(
+    original: LocalPolicy,
+    examples: Sequence[Example],
+    mode: Mode,
+    folder: str | Path,
+    following: Mapping[str, Example],
+    offered: bool,
+    sampling: dict[str, Any],
+) -> dict[str, tuple[Sequence[Example], list[Sequence[str] | None]]]:
+    """Intervention -> what was asked, and the turns. `following`: example id -> another example."""
+    opened = {example.images: original.view_of(example) for example in examples}  # else once for each intervention
+    policy = _seeing(original, lambda example: opened.get(example.images) or original.view_of(example))
+    # One turn begins alike as it is, drawn again and with a changed thought: its prompt is read once for all of them.
+    talks = {} if mode == "zoom" else {e.id: policy.conversation(e, policy.view_of(e).image, mode) for e in examples}
+    prompts = {id: policy.read(talk) for id, talk in talks.items()} or None
+
+    def ask(name: str, items: Sequence[Example], who: LocalPolicy = policy, how: Mode = mode, **more: Any):
+        path, how_drawn = Path(folder) / f"{slug(name)}.jsonl", sampling | more
+        return items, [
+            reply.turns for reply in predict(who, items, how, path, title=name, chunk=policy.batch_size, **how_drawn)
+        ]
+
+    found = {
+        "as it is": ask("as it is", examples, prompts=prompts),
+        "drawn again": ask("drawn again", examples, prompts=prompts, seed=sampling["seed"] + 1),
+    }
+    grey = [greyed(example) for example in examples]
+    changed = {
+        "grey": grey,
+        "another picture": [dataclasses.replace(one, images=following[one.id].images) for one in examples],
+    }
+    if offered:
+        changed["way out offered"] = [with_way_out(example) for example in examples]
+        changed["grey, way out offered"] = [with_way_out(example) for example in grey]
+    found |= {name: ask(name, items) for name, items in changed.items()}
+    if mode == "zoom":
+        found["tool off"] = ask("tool off", examples, how="grounded")
+        cuts = {
+            "blank": blank_crops,
+            "another": crops_of_another(policy, following),
+            "recoloured": recoloured_crops(policy),
+        }
+        for name, cut in cuts.items():
+            found[f"{name} looks"] = ask(f"{name} looks", examples, with_other_crops(policy, cut))
+    else:
+        found["tool on"] = ask("tool on", examples, how="zoom")
+    own = found["as it is"][1]
+    earlier = [turns[:-1] for turns in own]
+    for name, begun in _beginnings(policy, examples, [turns[-1] for turns in own], sampling["seed"]).items():
+        told = tell_from(policy, examples, begun, mode, earlier=earlier, prompts=prompts, **sampling)
+        pairs = zip(earlier, told, strict=True)
+        found[name] = examples, [None if text is None else (*before, text) for before, text in pairs]
+    return found
 
 
 def _beginnings(

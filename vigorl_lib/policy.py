@@ -405,6 +405,7 @@ def answer(
     temperature: float = 0.0,
     seed: int = 0,
     zoom: Zoom | None = None,
+    prompts: Mapping[str, Prompt] | None = None,
 ) -> list[Prediction]:
     """The policy's prediction for each example under one prompt.
 
@@ -412,7 +413,12 @@ def answer(
     grammar, or has used its looks; every other mode is one turn. `max_new_tokens` is the limit of one turn.
     The conversation is the one that TRL's rollout builds, token for token (tested). Only the pictures of one batch of
     the policy are open at a time, as all may not fit into memory; the next turn opens them again.
+
+    `prompts`, by example id, are what `read` returned for the conversations: who asks several times reads once. They
+    hold one turn, so mode "zoom" raises ValueError.
     """
+    if prompts is not None and mode == "zoom":
+        raise ValueError('mode "zoom" goes on after its looks; give no prompts')
     views = Views(policy.view_of, examples, kept=policy.batch_size)
     further: list[Messages] = [[] for _ in examples]  # what was said after the question
     turns: list[list[str]] = [[] for _ in examples]
@@ -424,8 +430,13 @@ def answer(
         going = []
         for start in range(0, len(active), policy.batch_size):
             batch = active[start : start + policy.batch_size]
+            asked = (
+                [[*policy.conversation(examples[i], views[i].image, mode), *further[i]] for i in batch]
+                if prompts is None
+                else [prompts[examples[i].id] for i in batch]
+            )
             written = policy.complete(
-                [[*policy.conversation(examples[i], views[i].image, mode), *further[i]] for i in batch],
+                asked,
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 seed=None if start else seed + turn,  # one stream of random numbers for all of a turn
