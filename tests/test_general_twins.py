@@ -234,7 +234,8 @@ def test_robospatials_free_places_are_free():
         row = general.robospatial_row(question) if seed < 3 else None
         left, top, right, bottom = free = question.truth["free"]
         assert 0 <= left < right < SIDE and 0 <= top < bottom < SIDE
-        assert min(right - left, bottom - top) >= general.LEAST_ROOM - 1
+        box = question.truth["boxes"][0]
+        assert (right - left, bottom - top) == (box[2] - box[0], box[3] - box[1])
         assert not any(meets(free, box) for box in question.truth["boxes"])
         assert lies(free, direction_in(question.text), question.truth["boxes"][0])
         if row:

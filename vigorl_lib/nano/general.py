@@ -203,7 +203,6 @@ def gqa_row(question: Question, number: int) -> dict[str, Any]:
 
 ROBOSPATIAL = ("compatibility", "configuration", "context")
 FITS, TOO_LARGE = 1.3, 0.7  # room that is enough or too little, in widths of the thing
-LEAST_ROOM = 60  # pixels of a free place that is asked for
 
 
 def relation(rng: random.Random, kind: str) -> Question:
@@ -236,25 +235,30 @@ def _compatibility(rng: random.Random) -> Question:
 
 
 def _context(rng: random.Random) -> Question:
-    name, direction = rng.choice(NAMES), rng.choice(list(DIRECTIONS))
+    """A free place of a thing's own size beside it.
+
+    The place is drawn first, with room for the thing on all four sides: the direction does not tell where it is.
+    """
+    (name, pattern), direction = (rng.choice(NAMES), rng.choice(world.PATTERNS)), rng.choice(list(DIRECTIONS))
+    (colour, shape), (along_x, along_y) = name.split(), DIRECTIONS[direction]
+    radius = rng.randint(*RADII)
+    away = 2 * radius + 1
+    x, y = (rng.randint(away + radius, SIDE - 1 - away - radius) for _ in range(2))
+    thing = Thing(colour, shape, pattern, x - away * along_x, y - away * along_y, radius)
     while True:
-        scene = world.make_scene(rng, names=[name, *others(rng, rng.randint(5, 9), name)])
-        thing = scene.things[0]
-        free = room(scene, 0, direction, half=thing.radius)
-        if free >= LEAST_ROOM:
+        scene = world.make_scene(rng, names=others(rng, rng.randint(3, 6), name))
+        scene = dataclasses.replace(scene, things=(thing, *scene.things))
+        apart = all(
+            max(abs(other.x - thing.x), abs(other.y - thing.y)) > other.radius + radius for other in scene.things[1:]
+        )
+        if apart and room(scene, 0, direction, half=radius) >= away:
             break
-    left, top, right, bottom = thing.box
-    left, top, right, bottom = {
-        "right": (right + 1, top, right + free, bottom),
-        "left": (left - free, top, left - 1, bottom),
-        "below": (left, bottom + 1, right, bottom + free),
-        "above": (left, top - free, right, top - 1),
-    }[direction]
+    left, top, right, bottom = x - radius, y - radius, x + radius, y + radius
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     answer = "[" + ", ".join(f"({x / SIDE:.4f}, {y / SIDE:.4f})" for x, y in corners) + "]"
     text = (
         f"Point to the empty space directly {RELATIONS[direction]} the {name}, "
-        f"{'level' if direction in ('left', 'right') else 'in line'} with it and before the next object."
+        f"{'level' if direction in ('left', 'right') else 'in line'} with it and no further away than it is large."
     )
     return about(scene, "context", text, (answer,), answer, asked=[0], free=[left, top, right, bottom])
 
