@@ -94,9 +94,8 @@ def completed(policy: LocalPolicy, requests: Sequence[StepRequest], prompts: Seq
 def read(policy: LocalPolicy, requests: Sequence[StepRequest]) -> list[Prompt]:
     """Each request's prompt with its steps, as the model has read them."""
     items = {request.example.id: request.example for request in requests}
-    opened = {
-        id: policy.read(policy.conversation(item, policy.view_of(item).image, "grounded")) for id, item in items.items()
-    }
+    talks = [policy.conversation(item, policy.view_of(item).image, "grounded") for item in items.values()]
+    opened = dict(zip(items, policy.read(talks), strict=True))
     prompts = [opened[request.example.id] for request in requests]
     begun = [number for number, request in enumerate(requests) if request.steps]
     texts = [STEP_OPENING + " ".join(requests[number].steps) for number in begun]

@@ -104,7 +104,7 @@ def test_sampling_follows_the_seed(policy, examples):
 
 def test_sampling_draws_from_the_whole_vocabulary(policy, examples):
     """`generate` on its own keeps to the 50 likeliest tokens."""
-    prompts = [policy.read(talks(policy, examples[:1])[0])] * 400
+    prompts = policy.read(talks(policy, examples[:1])) * 400
     drawn = policy.complete(prompts, max_new_tokens=1, temperature=1e6, seed=0)
     assert len({completion.text for completion in drawn}) > 100
 
@@ -161,7 +161,7 @@ def test_a_prompt_read_before_changes_nothing(policy, examples, monkeypatch, sta
     """Prompts and prefixes of different lengths in one batch, and the same prompt twice."""
     monkeypatch.setattr(policies, "STAGE", stage)
     examples, prefixes = [*examples[:3], examples[0]], PREFIXES[:4]
-    read = [policy.read(talk) for talk in talks(policy, examples)]
+    read = policy.read(talks(policy, examples))
     assert len({len(prompt.tokens) for prompt in read}) > 1
     seen, options = log_probabilities(policy, monkeypatch), {"max_new_tokens": 8, "temperature": 0}
     anew = policy.complete(talks(policy, examples), prefixes=prefixes, **options)
@@ -186,7 +186,7 @@ def test_rows_that_end_leave_the_batch(policy, examples, monkeypatch, stage):
             break
     else:
         pytest.fail("no letter makes the rows end at different lengths")
-    read = [lively.read(talk) for talk in talks(lively, examples)]
+    read = lively.read(talks(lively, examples))
     assert lively.complete(read, stop=stop, **options) == whole
 
 
@@ -194,9 +194,9 @@ def test_the_search_reads_a_prompt_once(policy, examples, monkeypatch):
     """… as long as there is room: then the least recently used is forgotten."""
     seen, read = [], policy.read
 
-    def look(conversation):
-        seen.append(conversation[-1]["content"][-1]["text"])
-        return read(conversation)
+    def look(conversations):
+        seen.extend(talk[-1]["content"][-1]["text"] for talk in conversations)
+        return read(conversations)
 
     monkeypatch.setattr(policy, "read", look)
 
@@ -208,7 +208,7 @@ def test_the_search_reads_a_prompt_once(policy, examples, monkeypatch):
         return seen[:]
 
     question = [example.question for example in examples]
-    size = max(read(talk).layers[0].nbytes for talk in talks(policy, examples))
+    size = max(prompt.layers[0].nbytes for prompt in read(talks(policy, examples)))
     assert reads([0, 1, 0, 1, 2, 0], 3 * size) == question[:3]
     assert reads([0, 1, 0, 2, 0, 1], 2 * size) == [question[index] for index in (0, 1, 2, 1)]
     assert reads([0, 0, 1, 0], 1) == [question[index] for index in (0, 1, 0)]
@@ -242,7 +242,7 @@ def test_a_message_that_goes_on_is_as_if_read_at_once(policy, examples, monkeypa
     parts = ["<think>\nLook: red circle (12, 40).", " right: blue square (50, 42)."]
     seen = log_probabilities(policy, monkeypatch)
     policy.complete(talk, prefixes=["".join(parts)], **options)
-    prompt = policy.read(talk[0])
+    (prompt,) = policy.read(talk[:1])
     for part in parts:
         (prompt,) = policy.read_on([prompt], [policy.tokenizer(part, add_special_tokens=False)["input_ids"]])
     policy.complete([prompt], prefixes=[""], **options)
@@ -294,11 +294,10 @@ def test_a_zoom_gets_its_crop_and_another_turn(policy, examples, monkeypatch):
 
 def test_an_answer_can_begin_with_a_prompt_read_before(policy, examples, monkeypatch):
     own = policies.answer(policy, examples, "grounded", max_new_tokens=12)
-    prompts = {example.id: policy.read(talk) for example, talk in zip(examples, talks(policy, examples), strict=True)}
+    read = policy.read(talks(policy, examples))
+    prompts = {example.id: prompt for example, prompt in zip(examples, read, strict=True)}
     monkeypatch.setattr(policy, "conversation", None)
     assert policies.answer(policy, examples, "grounded", max_new_tokens=12, prompts=prompts) == own
-    with pytest.raises(ValueError, match="give no prompts"):
-        policies.answer(policy, examples, "zoom", max_new_tokens=12, prompts=prompts)
 
 
 def test_the_looks_are_limited(policy, examples, monkeypatch):

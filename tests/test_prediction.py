@@ -234,7 +234,7 @@ def test_the_cache_holds_what_a_real_cache_holds(family, make):
     (prompt,) = samples(policy, [example], "grounded")
     settings = grpo()
     cost = prediction.predict(policy.model.config, settings, prompt, ROUND, dtype=torch.float32)
-    read = policy.read(policy.conversation(example, policy.view_of(example).image, "grounded"))
+    (read,) = policy.read([policy.conversation(example, policy.view_of(example).image, "grounded")])
     a_token = sum(part.nbytes for part in read.layers) / (len(read.tokens) - 1)
     rollouts = settings.prompts_per_step * settings.group_size * settings.steps_per_generation
     assert cost.cache == rollouts * a_token * (prompt.tokens + settings.max_completion_length)

@@ -493,16 +493,25 @@ def _intervened(
     """Intervention -> what was asked, and the turns. `following`: example id -> another example."""
     opened = {example.images: original.view_of(example) for example in examples}  # else once for each intervention
     policy = _seeing(original, lambda example: opened.get(example.images) or original.view_of(example))
-    # One turn begins alike as it is, drawn again and with a changed thought: its prompt is read once for all of them.
-    talks = {} if mode == "zoom" else {e.id: policy.conversation(e, policy.view_of(e).image, mode) for e in examples}
-    prompts = {id: policy.read(talk) for id, talk in talks.items()} or None
 
-    def ask(name: str, items: Sequence[Example], who: LocalPolicy = policy, how: Mode = mode, **more: Any):
-        path, how_drawn = Path(folder) / f"{slug(name)}.jsonl", sampling | more
-        return items, [
-            reply.turns for reply in predict(who, items, how, path, title=name, chunk=policy.batch_size, **how_drawn)
-        ]
+    def read(items: Sequence[Example], how: Mode) -> dict[str, Prompt]:
+        talks = [policy.conversation(example, policy.view_of(example).image, how) for example in items]
+        return {example.id: prompt for example, prompt in zip(items, policy.read(talks), strict=True)}
 
+    def ask(
+        name: str,
+        items: Sequence[Example],
+        who: LocalPolicy = policy,
+        how: Mode = mode,
+        prompts: dict[str, Prompt] | None = None,
+        **more: Any,
+    ) -> tuple[Sequence[Example], list[Sequence[str] | None]]:
+        path, drawn = Path(folder) / f"{slug(name)}.jsonl", sampling | more | {"chunk": policy.batch_size}
+        replies = predict(who, items, how, path, title=name, prompts=prompts or read(items, how), **drawn)
+        return items, [reply.turns for reply in replies]
+
+    # A reply begins alike as it is, drawn again and with a changed thought: its prompt is read once for all of them.
+    prompts = read(examples, mode)
     found = {
         "as it is": ask("as it is", examples, prompts=prompts),
         "drawn again": ask("drawn again", examples, prompts=prompts, seed=sampling["seed"] + 1),
@@ -524,13 +533,14 @@ def _intervened(
             "recoloured": recoloured_crops(policy),
         }
         for name, cut in cuts.items():
-            found[f"{name} looks"] = ask(f"{name} looks", examples, with_other_crops(policy, cut))
+            found[f"{name} looks"] = ask(f"{name} looks", examples, with_other_crops(policy, cut), prompts=prompts)
     else:
         found["tool on"] = ask("tool on", examples, how="zoom")
     own = found["as it is"][1]
     earlier = [turns[:-1] for turns in own]
     for name, begun in _beginnings(policy, examples, [turns[-1] for turns in own], sampling["seed"]).items():
-        told = tell_from(policy, examples, begun, mode, earlier=earlier, prompts=prompts, **sampling)
+        single = None if mode == "zoom" else prompts
+        told = tell_from(policy, examples, begun, mode, earlier=earlier, prompts=single, **sampling)
         pairs = zip(earlier, told, strict=True)
         found[name] = examples, [None if text is None else (*before, text) for before, text in pairs]
     return found
