@@ -415,6 +415,25 @@ def test_an_options_loss_is_the_models_own_whatever_shares_its_batch(policy, exa
             assert loss == pytest.approx(policy.model(**inputs, labels=labels).loss.item(), abs=1e-4)
 
 
+def test_the_options_of_one_batch_keep_their_pictures_open(policy, examples, monkeypatch):
+    opened, found, view_of, processed = [], [], policy.view_of, policy._processed
+
+    def counted(example):
+        view = view_of(example)
+        opened.append(weakref.ref(view.image))
+        return view
+
+    def watched(*asked):
+        found.append(sum(picture() is not None for picture in opened))
+        return processed(*asked)
+
+    monkeypatch.setattr(policy, "view_of", counted)
+    monkeypatch.setattr(policy, "_processed", watched)
+    policies.option_losses(policy, examples, "direct")
+    assert policy.batch_size == 4 and min(len(example.options) for example in examples) == 2
+    assert max(found) <= 3 < len(examples) == len(opened), "four options are of three pictures at most"
+
+
 # Dialects: how a model is asked, and in which frame it answers
 
 

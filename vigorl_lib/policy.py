@@ -459,17 +459,17 @@ def option_losses(policy: LocalPolicy, examples: Sequence[Example], mode: Mode) 
     """For each example the mean cross-entropy (nats a token) of every option, written as a whole answer.
 
     This is what V*Bench's own scorer compares: nothing is sampled, and the option with the lowest loss is the answer.
+    Only the pictures of one batch of the policy are open at a time.
     """
-    talks, written, losses = [], [], []
-    for example in examples:
-        talk = policy.conversation(example, policy.view_of(example).image, mode)
-        talks += [talk] * len(example.options)
-        written += [f"<answer> {option} </answer>" for option in example.options]
-    for start in range(0, len(talks), policy.batch_size):
-        chosen = slice(start, start + policy.batch_size)
-        inputs = policy._processed(talks[chosen], written[chosen])
+    asked = [(i, f"<answer> {option} </answer>") for i, example in enumerate(examples) for option in example.options]
+    views, losses = Views(policy.view_of, examples, kept=1), []  # the options of one picture stand side by side
+    for start in range(0, len(asked), policy.batch_size):
+        batch, written = zip(*asked[start : start + policy.batch_size], strict=True)
+        inputs = policy._processed(
+            [policy.conversation(examples[i], views[i].image, mode) for i in batch], list(written)
+        )
         logits = policy.model(**inputs).logits
-        for ids, row, text in zip(inputs["input_ids"], logits, written[chosen], strict=True):
+        for ids, row, text in zip(inputs["input_ids"], logits, written, strict=True):
             length = len(policy.tokenizer(text, add_special_tokens=False)["input_ids"])  # at the end: padding is left
             losses.append(F.cross_entropy(row[-length - 1 : -1], ids[-length:]).item())
     found = iter(losses)
