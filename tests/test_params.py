@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import yaml
 
-from vigorl_lib.runs import check_params
+from vigorl_lib.runs import check_params, read_parameters
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
@@ -80,6 +80,15 @@ def test_a_real_profile_s_steps_fit_together(profile):
         completions = values["prompts_per_step"] * values["group_size"]
         assert completions % values["completions_per_pass"] == 0 == values["completions_per_pass"] % cards
         assert values["load_in_4bit"] <= (values["lora_rank"] > 0)
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.stem[:2] in ("04", "05")], ids=lambda path: path.parent.name)
+def test_there_are_questions_for_a_batch_of_rollouts(file):
+    """Of fewer TRL makes no batch at all, and trains nothing."""
+    defaults = {k: value for k, (_, value) in read_parameters(ROOT / f"notebooks/{file.stem}.ipynb").items()}
+    own = ROOT / "params" / ("nano" if file.parent.parent.name == "arms" else file.parent.name) / file.name
+    values = defaults | (yaml.safe_load(own.read_text()) or {}) | (yaml.safe_load(file.read_text()) or {})
+    assert values["num_examples"] >= values["prompts_per_step"] * values["steps_per_generation"]
 
 
 def test_the_teacher_is_served_by_one_command():

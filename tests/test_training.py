@@ -298,6 +298,11 @@ def break_images(policy, args, examples):
     return [examples[0], dataclasses.replace(examples[1], images=()), *examples[2:]]
 
 
+def break_number(policy, args, examples):
+    args.generation_batch_size = 8
+    return examples
+
+
 def break_file(policy, args, examples):
     return [examples[0], dataclasses.replace(examples[1], images=("nowhere.png",)), *examples[2:]]
 
@@ -310,6 +315,7 @@ TRAPS = {
     break_template: "chat template is not the kit's",
     break_reference: "beta > 0 reloads the reference from a folder",
     break_images: r"questions \['vstar-twin-train-s7-1'\] have no image",
+    break_number: r"there are 3 questions and one batch of rollouts takes 4 \(prompts_per_step x steps_",
     break_file: "vstar-twin-train-s7-1: no such image file",
 }
 

@@ -656,6 +656,12 @@ def check_setup(policy: LocalPolicy, args: GRPOConfig, examples: Sequence[Exampl
         raise ValueError(
             "beta > 0 reloads the reference from a folder (or the hub): save the model, load it with policy.load_policy"
         )
+    needed = args.generation_batch_size // args.num_generations
+    if len(examples) < needed:
+        raise ValueError(
+            f"there are {len(examples)} questions and one batch of rollouts takes {needed} (prompts_per_step x "
+            "steps_per_generation): TRL would train no step at all; raise num_examples or lower one of the two"
+        )
     empty = [example.id for example in examples if not example.images]
     if empty:
         raise ValueError(
