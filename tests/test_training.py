@@ -17,6 +17,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from vigorl_lib import policy as policies
 from vigorl_lib import prompts, rewards, training
+from vigorl_lib.attention import BY_LENGTH
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.nano import lessons, twins, world
 from vigorl_lib.nano import model as nano
@@ -518,6 +519,18 @@ def test_two_steps_of_grpo_leave_the_eyes_alone(family, mode, saved, examples, t
     assert not any("visual" in name for name in changed(before, policy))
     printed = capsys.readouterr()
     assert "{'loss'" not in printed.out and "2/2" in printed.err
+
+
+@both
+def test_the_reference_sees_as_the_policy_does(family, saved, examples, tmp_path):
+    """TRL loads it itself, and transformers takes another attention for the vision tower, with other rounding."""
+    policy = saved(family)
+    trainer = training.grpo_trainer(policy, examples, "grounded", grpo(beta=0.01, max_completion_length=16), tmp_path)
+    towers = [model.model.visual.config._attn_implementation for model in (policy.model, trainer.ref_model)]
+    assert towers == [BY_LENGTH, BY_LENGTH]
+    row = training.Collator(policy.processor)([{"messages": lessons.lesson(0)}])
+    with torch.no_grad():
+        assert torch.equal(trainer.ref_model(**row).logits, policy.model.eval()(**row).logits)
 
 
 # --- adapters, and updates in several passes --------------------------------------------------------------

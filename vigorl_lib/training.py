@@ -48,6 +48,7 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from vigorl_lib import lengths, prompts, rewards
+from vigorl_lib.attention import see_by_length
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.images import shown_size
 from vigorl_lib.jobs import GRPOSettings, Job, Settings, SFTSettings, read_run, write_run
@@ -622,6 +623,8 @@ def grpo_trainer(
         callbacks=list(callbacks),
         peft_config=adapter(settings.lora_rank),
     )
+    if trainer.ref_model is not None:  # TRL has loaded it itself, and holds its log-probabilities against the policy's
+        see_by_length(trainer.accelerator.unwrap_model(trainer.ref_model))
     _learn_in_fp32(trainer)
     return _without_printing(trainer)
 
