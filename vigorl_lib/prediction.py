@@ -45,7 +45,7 @@ from vigorl_lib.lengths import Sample
 from vigorl_lib.policy import LocalPolicy
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example
-from vigorl_lib.requirements import compute_dtype
+from vigorl_lib.requirements import check_four_bits, compute_dtype
 from vigorl_lib.training import adapter, freeze_vision
 from vigorl_lib.views import Zoom
 
@@ -176,8 +176,7 @@ def predict(
     `dtype` is what is computed in; weights are stored in it where only an adapter learns, else in fp32
     (`training.weights_dtype`). Raises ValueError where the run has no such form.
     """
-    if settings.load_in_4bit and not settings.lora_rank:
-        raise ValueError("load_in_4bit: weights of four bits can not learn; set lora_rank, for example to 16")
+    check_four_bits(settings.load_in_4bit, settings.lora_rank)
     model = build(config, settings, dtype if settings.lora_rank else torch.float32, computed=dtype)
     grpo = isinstance(settings, GRPOSettings)
     passes = settings.passes() if grpo else settings.accumulate
