@@ -220,9 +220,9 @@ def save_trained(trainer: Trainer, policy: LocalPolicy, start: str | Path, folde
     trainer.accelerator.wait_for_everyone()
 
 
-def share_of(count: int, name: str) -> int:
-    """What one of this run's processes takes of `count` rows. Raises ValueError where they do not take alike."""
-    processes = PartialState(cpu=not torch.cuda.is_available()).num_processes
+def share_of(count: int, name: str, processes: int = 0) -> int:
+    """What each of `processes` (0: this run's) takes of `count` rows. Raises ValueError where not all take alike."""
+    processes = processes or PartialState(cpu=not torch.cuda.is_available()).num_processes
     if count % processes:
         raise ValueError(
             f"{name} is {count}, which {processes} processes can not share evenly; take a multiple of {processes}"
@@ -442,6 +442,9 @@ def sft_trainer(
 # --- GRPO ------------------------------------------------------------------------------------------------
 
 
+COMPLETIONS = "the number of completions that go at once"
+
+
 def tokens_written(rows: Sequence[Mapping[str, float]], settings: GRPOSettings) -> int:
     """About how many tokens the policy wrote in a GRPO run whose `curve` is `rows`.
 
@@ -571,7 +574,7 @@ def grpo_trainer(
         lr_scheduler_type="constant_with_warmup",  # released: constant after warm-up
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
-        per_device_train_batch_size=share_of(completions, "the number of completions that go at once"),
+        per_device_train_batch_size=share_of(completions, COMPLETIONS),
         gradient_accumulation_steps=settings.passes(),
         num_generations=settings.group_size,
         steps_per_generation=settings.steps_per_generation * settings.passes(),  # TRL counts passes
