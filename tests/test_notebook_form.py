@@ -104,6 +104,13 @@ def test_it_starts_and_finishes_one_run_under_its_own_name(path, book):
     assert text.index("start_run(") < text.index("run.finish(")
 
 
+def test_who_falls_back_to_shipped_traces_compares_their_frame(book):
+    """Their points are pixels of the nano model's picture; another model would learn to point beside everything."""
+    cells = [cell.source for cell in book.cells if "02_search_traces" in cell.source and "shipped=" in cell.source]
+    for source in cells:
+        assert source.index("shipped=") < source.index("check_frame("), "in the cell that takes them, before any work"
+
+
 def test_no_function_is_written_twice():
     places = {}
     for path in NOTEBOOKS:

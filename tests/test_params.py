@@ -70,7 +70,7 @@ def test_a_real_profile_s_steps_fit_together(profile):
         for step in ("02_search_traces", "03_warm_start", "04_grounded_grpo", "05_zoom_grpo")
     )
     assert search["max_pixels"] == sft["max_pixels"] == grpo["max_pixels"] == zoom["max_pixels"]
-    assert search["model"] == sft["model"] == zoom["model"] == grpo.get("model", sft["model"])
+    assert search["model"] == sft["model"] == zoom["model"] == grpo["model"]
     assert search.get("source") == sft.get("source") == grpo.get("source")
     assert search.get("zoom_source", "twin") == zoom.get("source", "twin")
     assert search["num_examples"] == sft["num_examples"]

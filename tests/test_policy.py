@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -20,6 +21,7 @@ from vigorl_lib.nano import lessons, model
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.policy import Completion, LocalPolicy
 from vigorl_lib.records import Account, Proposal, StepRequest
+from vigorl_lib.runs import PACKAGE, start_run
 from vigorl_lib.search.mcts import SearchSettings, search
 from vigorl_lib.served import ServedPolicy, Sizes
 from vigorl_lib.views import Zoom
@@ -480,6 +482,55 @@ def test_a_real_model_is_asked_in_its_family_s_dialect(policy, examples, tmp_pat
     assert user["content"][1]["text"] == examples[0].question
     again = policies.load_policy(policies.save_policy(real, tmp_path / "again"))
     assert again.dialect == real.dialect, "what is trained from it keeps its dialect"
+
+
+def searched(folder, **params):
+    """A file of trees as notebook 02 leaves it."""
+    run = start_run("02_search_traces", out_dir=str(folder), seed=0, params=params)
+    run.path("trees.jsonl").write_text("")
+    run.finish({}, outputs=["trees.jsonl"])
+    return run.path("trees.jsonl")
+
+
+@pytest.mark.parametrize("name", ["trees.jsonl", "zoom_chains.jsonl"])
+def test_what_ships_is_refused_for_another_frame(policy, tmp_path, name):
+    file = PACKAGE / "checkpoints" / name
+    for nano in ("base", "sft"):
+        policies.check_frame(file, PACKAGE / "checkpoints" / nano)
+    told = rf"{name}: its points are not in the frame of .*; run 02_search_traces with this model and max_pixels first"
+    with pytest.raises(ValueError, match=told) as caught:
+        policies.check_frame(file, PACKAGE / "checkpoints/base", max_pixels=4608)
+    assert "(max_pixels 9216 against 4608)" in str(caught.value)
+    real = as_real(policy, tmp_path)
+    wider = real.processor.image_processor.size | {"longest_edge": 200704}
+    real.processor.image_processor.size = wider
+    folder = policies.save_policy(real, tmp_path / "wider")
+    with pytest.raises(ValueError, match="max_pixels 9216 against 200704"):
+        policies.check_frame(file, folder)
+
+
+def test_trees_of_one_s_own_are_compared_with_how_they_were_searched(policy, tmp_path):
+    model = policies.save_policy(policy, tmp_path / "model")
+    file = searched(tmp_path / "02", model=str(model), max_pixels=4608, server_url="")
+    policies.check_frame(file, model, max_pixels=4608)
+    with pytest.raises(ValueError, match="max_pixels 4608 against 9216"):
+        policies.check_frame(file, model)
+    policies.check_frame(searched(tmp_path / "nano", model="", max_pixels=0), model)
+
+
+def test_thousandths_are_the_same_in_every_size_but_a_server_writes_pixels(policy, tmp_path):
+    model = as_real(policy, tmp_path).model.config._name_or_path
+    relative = policy.model.config.model_type == "qwen3_vl"
+    file = searched(tmp_path / "02", model=model, max_pixels=4608, server_url="")
+    served = searched(tmp_path / "served", model=model, max_pixels=0, server_url="http://127.0.0.1:8000/v1")
+    with contextlib.nullcontext() if relative else pytest.raises(ValueError, match="max_pixels"):
+        policies.check_frame(file, model)
+    with (
+        pytest.raises(ValueError, match="resized against relative.*without server_url")
+        if relative
+        else contextlib.nullcontext()
+    ):
+        policies.check_frame(served, model)
 
 
 def test_points_of_qwen3_are_thousandths_and_others_pixels_of_the_view(policy, tmp_path):
