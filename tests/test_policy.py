@@ -12,14 +12,16 @@ import weakref
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoConfig
 
 from vigorl_lib import policy as policies
-from vigorl_lib import prompts, views
+from vigorl_lib import processors, prompts, views
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import load_predictions, predict
 from vigorl_lib.nano import lessons, model
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.policy import Completion, LocalPolicy
+from vigorl_lib.processors import processor_class
 from vigorl_lib.records import Account, Proposal, StepRequest
 from vigorl_lib.runs import PACKAGE, start_run
 from vigorl_lib.search.mcts import SearchSettings, search
@@ -561,6 +563,35 @@ def test_a_name_that_is_nowhere_is_refused_in_one_sentence():
         FileNotFoundError, match=r"Qwen/None: no such folder, and no such model on the hub.*HF_HUB_OFFLINE"
     ):
         policies.load_policy("Qwen/None")
+
+
+GATED = "You are trying to access a gated repo.\nMake sure to have access to it at the hub."
+LOST = "We couldn't connect to the hub, and couldn't find the files in the cache.\nCheck your connection."
+
+
+@pytest.mark.parametrize("said", [GATED, LOST], ids=["gated", "no network"])
+@pytest.mark.parametrize("part", ["config", "processor", "weights"])
+def test_what_the_hub_refuses_is_one_sentence(policy, tmp_path, monkeypatch, part, said):
+    """Whichever of its files is asked for when the hub says no."""
+    folder = as_real(policy, tmp_path).model.config._name_or_path
+    asked = []
+
+    def refuse(name, *_, **__):
+        asked.append(name)
+        raise OSError(said)
+
+    config, made = AutoConfig.from_pretrained, processor_class(policy.model.config.model_type).from_pretrained
+    there = {"config": lambda *_, **__: config(folder), "processor": lambda *_, **__: made(folder)}
+    there = {name: refuse if name == part else found for name, found in there.items()}
+    monkeypatch.setattr(AutoConfig, "from_pretrained", there["config"])
+    family = type("Family", (), {"from_pretrained": staticmethod(there["processor"])})
+    monkeypatch.setattr(processors, "processor_class", lambda _: family)
+    monkeypatch.setattr(policies.AutoModelForImageTextToText, "from_pretrained", refuse)
+    with pytest.raises(
+        FileNotFoundError, match=r"^Qwen/Some: .*\(.*\); check the name and the network, log in"
+    ) as caught:
+        policies.load_policy("Qwen/Some")
+    assert asked == ["Qwen/Some"] and "\n" not in str(caught.value) and said.splitlines()[0] in str(caught.value)
 
 
 def test_the_pixels_that_a_model_sees_can_be_bounded(policy, examples, tmp_path):

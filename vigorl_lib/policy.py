@@ -25,7 +25,7 @@ from transformers.cache_utils import Cache, StaticLayer
 
 from vigorl_lib import grounding, images, prompts, traces, views
 from vigorl_lib.attention import see_by_length
-from vigorl_lib.processors import load_processor, save_processor
+from vigorl_lib.processors import load_processor, not_had, save_processor
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Account, Asked, Example, Prediction, Proposal, Refused, StepRequest
 from vigorl_lib.runs import PACKAGE, read_manifest
@@ -338,7 +338,12 @@ def load_policy(
     dtype = dtype or (torch.float32 if device == "cpu" else compute_dtype())
     # A quantised model is made where it stays; any other can be moved.
     quantised = {"quantization_config": four_bits(dtype), "device_map": {"": device}} if load_in_4bit else {}
-    model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, use_safetensors=True, **quantised)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, use_safetensors=True, **quantised)
+    except OSError as error:
+        if Path(name).is_dir():
+            raise
+        raise not_had(name, error) from error
     see_by_length(model)
     if dtype == torch.float16:
         _see_in_fp32(model, device)
