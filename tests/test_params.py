@@ -74,6 +74,7 @@ def test_a_real_profile_s_steps_fit_together(profile):
     assert search.get("source") == sft.get("source") == grpo.get("source")
     assert search.get("zoom_source", "twin") == zoom.get("source", "twin")
     assert search["num_examples"] == sft["num_examples"]
+    assert search["precision"] == sft["precision"] == grpo["precision"] == zoom["precision"] != ""
     cards = 8 if "launcher" in grpo else 1
     assert sft["batch_size"] % cards == zoom["sft_batch_size"] % cards == 0
     for values in (grpo, zoom):
