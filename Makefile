@@ -27,7 +27,7 @@ LATER := $(if $(filter nano,$(PROFILE)),$(filter 07_% 08_% 09_% 10_% 11_% 13_% 1
 STEPS := $(filter-out $(LATER),$(ALL))
 MANIFESTS := $(STEPS:%=$(OUT)/%/manifest.json)
 
-.PHONY: help setup reproduce smoke base evaluate museum claims ledger test lab lint clean names
+.PHONY: help setup reproduce smoke base evaluate museum claims ledger test lab lint address clean names
 .NOTPARALLEL:
 .SECONDEXPANSION:
 
@@ -75,6 +75,11 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 
 lint: $(READY)  ## check, format and strip what git tracks
 	PATH="$(abspath $(VENV))/bin:$$PATH" pre-commit run --all-files
+
+address:  ## write ADDRESS, where your copy of the kit is on the web, into the notebooks (Colab installs from there)
+	@$(if $(ADDRESS),,$(error give it: make address ADDRESS=https://github.com/you/kit))
+	sed -i.old -E 's,(address = \\")[^"\]*,\1$(ADDRESS),' notebooks/*.ipynb
+	rm notebooks/*.old
 
 clean:  ## delete the outputs of one PROFILE, ARM and SEED
 	rm -rf $(OUT)

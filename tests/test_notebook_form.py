@@ -2,7 +2,10 @@
 
 import ast
 import re
+import shutil
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -11,7 +14,8 @@ import pytest
 
 from vigorl_lib.runs import PARAMETER_TYPES, parameter_problem, read_parameters
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CLOSING = ("What we found", "Limits", "Try it yourself", "Next", "Sources")
 
 
@@ -102,6 +106,58 @@ def test_it_starts_and_finishes_one_run_under_its_own_name(path, book):
     assert re.findall(r"start_run\(\s*[\"'](\w+)[\"']", text) == [path.stem]
     assert text.count("run.finish(") == 1
     assert text.index("start_run(") < text.index("run.finish(")
+
+
+def test_who_falls_back_to_shipped_traces_compares_their_frame(book):
+    """Their points are pixels of the nano model's picture; another model would learn to point beside everything."""
+    cells = [cell.source for cell in book.cells if "02_search_traces" in cell.source and "shipped=" in cell.source]
+    for source in cells:
+        assert source.index("shipped=") < source.index("check_frame("), "in the cell that takes them, before any work"
+
+
+# --- the address that Colab installs from -----------------------------------------------------------------
+
+
+def installing(folder):
+    """The install cell of each notebook, by its name."""
+    cells = {path.stem: nbformat.read(path, as_version=4).cells for path in sorted(folder.glob("*.ipynb"))}
+    return {stem: next(c.source for c in found if "google.colab" in c.source) for stem, found in cells.items()}
+
+
+def on_colab(source):
+    """Run an install cell without its installation, as if on Colab."""
+    lines = [line for line in source.splitlines() if not line.lstrip().startswith(("%", "!"))]
+    pretend = "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')\n"
+    return subprocess.run([sys.executable, "-c", pretend + "\n".join(lines)], capture_output=True, text=True)
+
+
+def addresses(cells):
+    return {re.search(r'address = "([^"]*)"', source)[1] for source in cells}
+
+
+def test_colab_installs_all_notebooks_from_one_address():
+    cells = installing(ROOT / "notebooks")
+    assert len(cells) == len(NOTEBOOKS) and len(addresses(cells.values())) == 1
+    assert all(re.search(r'%pip install -q "vigorl-lib\S* @ git\+{address}"', source) for source in cells.values())
+
+
+def test_make_writes_the_address_into_all_notebooks(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    for address in ("https://github.com/ORG/REPO", "https://example.org/you/kit", "https://example.org/they/it"):
+        subprocess.run(["make", "-C", tmp_path, "address", f"ADDRESS={address}"], check=True, capture_output=True)
+        cells = installing(tmp_path / "notebooks")
+        assert addresses(cells.values()) == {address} and len(cells) == len(NOTEBOOKS)
+        done = on_colab(cells["00_tour"])
+        if "ORG/REPO" in address:
+            assert done.stderr.splitlines()[-1] == "ValueError: no address yet: write your copy's in place of ORG/REPO"
+        else:
+            assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "notebooks").iterdir()) == sorted(
+        path.name for path in (ROOT / "notebooks").iterdir()
+    )
+    without = subprocess.run(["make", "-C", tmp_path, "address"], capture_output=True, text=True)
+    assert without.returncode and "make address ADDRESS=https://" in without.stderr
 
 
 def test_no_function_is_written_twice():

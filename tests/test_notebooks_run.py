@@ -2,8 +2,11 @@
 
 import base64
 import io
+import json
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +94,24 @@ def test_checked_chains_walk_the_true_route(tmp_path):
     by_id = {x.id: x for x in benchmarks.load("sat2", limit=max(numbers) + 1, split="train")}
     view = load_policy(PACKAGE / "checkpoints/base").view_of(next(iter(by_id.values())))
     assert chains and all(follows_route(chain.steps, by_id[chain.tree_id], view) for chain in chains)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("03_warm_start", "trees.jsonl: its points are not in the frame of {model} .*run 02_search_traces"),
+        ("04_grounded_grpo", "none ships with the package; run 03_warm_start first"),
+        ("05_zoom_grpo", "zoom_chains.jsonl: its points are not in the frame of {model} .*run 02_search_traces"),
+    ],
+)
+def test_another_model_does_not_learn_from_what_ships(step, said, tmp_path):
+    model = shutil.copytree(PACKAGE / "checkpoints/base", tmp_path / "model")
+    settings = json.loads((model / "processor_config.json").read_text())
+    settings["image_processor"]["size"]["longest_edge"] *= 4
+    (model / "processor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(AssertionError, match=re.compile(said.format(model=model), re.DOTALL)):
+        run_notebook(step, tmp_path / "run", "-p", "model", model)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [f"{step}.ipynb", "started.json"]
 
 
 def test_the_report_shows_every_benchmark_that_was_asked(outputs):

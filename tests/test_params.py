@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import yaml
 
-from vigorl_lib.runs import check_params
+from vigorl_lib.runs import check_params, read_parameters
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
@@ -70,16 +70,26 @@ def test_a_real_profile_s_steps_fit_together(profile):
         for step in ("02_search_traces", "03_warm_start", "04_grounded_grpo", "05_zoom_grpo")
     )
     assert search["max_pixels"] == sft["max_pixels"] == grpo["max_pixels"] == zoom["max_pixels"]
-    assert search["model"] == sft["model"] == zoom["model"] == grpo.get("model", sft["model"])
+    assert search["model"] == sft["model"] == zoom["model"] == grpo["model"]
     assert search.get("source") == sft.get("source") == grpo.get("source")
     assert search.get("zoom_source", "twin") == zoom.get("source", "twin")
     assert search["num_examples"] == sft["num_examples"]
+    assert search["precision"] == sft["precision"] == grpo["precision"] == zoom["precision"] != ""
     cards = 8 if "launcher" in grpo else 1
     assert sft["batch_size"] % cards == zoom["sft_batch_size"] % cards == 0
     for values in (grpo, zoom):
         completions = values["prompts_per_step"] * values["group_size"]
         assert completions % values["completions_per_pass"] == 0 == values["completions_per_pass"] % cards
         assert values["load_in_4bit"] <= (values["lora_rank"] > 0)
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.stem[:2] in ("04", "05")], ids=lambda path: path.parent.name)
+def test_there_are_questions_for_a_batch_of_rollouts(file):
+    """Of fewer TRL makes no batch at all, and trains nothing."""
+    defaults = {k: value for k, (_, value) in read_parameters(ROOT / f"notebooks/{file.stem}.ipynb").items()}
+    own = ROOT / "params" / ("nano" if file.parent.parent.name == "arms" else file.parent.name) / file.name
+    values = defaults | (yaml.safe_load(own.read_text()) or {}) | (yaml.safe_load(file.read_text()) or {})
+    assert values["num_examples"] >= values["prompts_per_step"] * values["steps_per_generation"]
 
 
 def test_the_teacher_is_served_by_one_command():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -11,15 +12,18 @@ import weakref
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoConfig
 
 from vigorl_lib import policy as policies
-from vigorl_lib import prompts, views
+from vigorl_lib import processors, prompts, views
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import load_predictions, predict
 from vigorl_lib.nano import lessons, model
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.policy import Completion, LocalPolicy
+from vigorl_lib.processors import processor_class
 from vigorl_lib.records import Account, Proposal, StepRequest
+from vigorl_lib.runs import PACKAGE, start_run
 from vigorl_lib.search.mcts import SearchSettings, search
 from vigorl_lib.served import ServedPolicy, Sizes
 from vigorl_lib.views import Zoom
@@ -423,6 +427,25 @@ def test_an_options_loss_is_the_models_own_whatever_shares_its_batch(policy, exa
             assert loss == pytest.approx(policy.model(**inputs, labels=labels).loss.item(), abs=1e-4)
 
 
+def test_the_options_of_one_batch_keep_their_pictures_open(policy, examples, monkeypatch):
+    opened, found, view_of, processed = [], [], policy.view_of, policy._processed
+
+    def counted(example):
+        view = view_of(example)
+        opened.append(weakref.ref(view.image))
+        return view
+
+    def watched(*asked):
+        found.append(sum(picture() is not None for picture in opened))
+        return processed(*asked)
+
+    monkeypatch.setattr(policy, "view_of", counted)
+    monkeypatch.setattr(policy, "_processed", watched)
+    policies.option_losses(policy, examples, "direct")
+    assert policy.batch_size == 4 and min(len(example.options) for example in examples) == 2
+    assert max(found) <= 3 < len(examples) == len(opened), "four options are of three pictures at most"
+
+
 # Dialects: how a model is asked, and in which frame it answers
 
 
@@ -471,6 +494,55 @@ def test_a_real_model_is_asked_in_its_family_s_dialect(policy, examples, tmp_pat
     assert again.dialect == real.dialect, "what is trained from it keeps its dialect"
 
 
+def searched(folder, **params):
+    """A file of trees as notebook 02 leaves it."""
+    run = start_run("02_search_traces", out_dir=str(folder), seed=0, params=params)
+    run.path("trees.jsonl").write_text("")
+    run.finish({}, outputs=["trees.jsonl"])
+    return run.path("trees.jsonl")
+
+
+@pytest.mark.parametrize("name", ["trees.jsonl", "zoom_chains.jsonl"])
+def test_what_ships_is_refused_for_another_frame(policy, tmp_path, name):
+    file = PACKAGE / "checkpoints" / name
+    for nano in ("base", "sft"):
+        policies.check_frame(file, PACKAGE / "checkpoints" / nano)
+    told = rf"{name}: its points are not in the frame of .*; run 02_search_traces with this model and max_pixels first"
+    with pytest.raises(ValueError, match=told) as caught:
+        policies.check_frame(file, PACKAGE / "checkpoints/base", max_pixels=4608)
+    assert "(max_pixels 9216 against 4608)" in str(caught.value)
+    real = as_real(policy, tmp_path)
+    wider = real.processor.image_processor.size | {"longest_edge": 200704}
+    real.processor.image_processor.size = wider
+    folder = policies.save_policy(real, tmp_path / "wider")
+    with pytest.raises(ValueError, match="max_pixels 9216 against 200704"):
+        policies.check_frame(file, folder)
+
+
+def test_trees_of_one_s_own_are_compared_with_how_they_were_searched(policy, tmp_path):
+    model = policies.save_policy(policy, tmp_path / "model")
+    file = searched(tmp_path / "02", model=str(model), max_pixels=4608, server_url="")
+    policies.check_frame(file, model, max_pixels=4608)
+    with pytest.raises(ValueError, match="max_pixels 4608 against 9216"):
+        policies.check_frame(file, model)
+    policies.check_frame(searched(tmp_path / "nano", model="", max_pixels=0), model)
+
+
+def test_thousandths_are_the_same_in_every_size_but_a_server_writes_pixels(policy, tmp_path):
+    model = as_real(policy, tmp_path).model.config._name_or_path
+    relative = policy.model.config.model_type == "qwen3_vl"
+    file = searched(tmp_path / "02", model=model, max_pixels=4608, server_url="")
+    served = searched(tmp_path / "served", model=model, max_pixels=0, server_url="http://127.0.0.1:8000/v1")
+    with contextlib.nullcontext() if relative else pytest.raises(ValueError, match="max_pixels"):
+        policies.check_frame(file, model)
+    with (
+        pytest.raises(ValueError, match="resized against relative.*without server_url")
+        if relative
+        else contextlib.nullcontext()
+    ):
+        policies.check_frame(served, model)
+
+
 def test_points_of_qwen3_are_thousandths_and_others_pixels_of_the_view(policy, tmp_path):
     real = as_real(policy, tmp_path)
     (screen,) = benchmarks.load("screenspot", "nano", split="dev", limit=1, seed=0)
@@ -499,6 +571,35 @@ def test_a_name_that_is_nowhere_is_refused_in_one_sentence():
         FileNotFoundError, match=r"Qwen/None: no such folder, and no such model on the hub.*HF_HUB_OFFLINE"
     ):
         policies.load_policy("Qwen/None")
+
+
+GATED = "You are trying to access a gated repo.\nMake sure to have access to it at the hub."
+LOST = "We couldn't connect to the hub, and couldn't find the files in the cache.\nCheck your connection."
+
+
+@pytest.mark.parametrize("said", [GATED, LOST], ids=["gated", "no network"])
+@pytest.mark.parametrize("part", ["config", "processor", "weights"])
+def test_what_the_hub_refuses_is_one_sentence(policy, tmp_path, monkeypatch, part, said):
+    """Whichever of its files is asked for when the hub says no."""
+    folder = as_real(policy, tmp_path).model.config._name_or_path
+    asked = []
+
+    def refuse(name, *_, **__):
+        asked.append(name)
+        raise OSError(said)
+
+    config, made = AutoConfig.from_pretrained, processor_class(policy.model.config.model_type).from_pretrained
+    there = {"config": lambda *_, **__: config(folder), "processor": lambda *_, **__: made(folder)}
+    there = {name: refuse if name == part else found for name, found in there.items()}
+    monkeypatch.setattr(AutoConfig, "from_pretrained", there["config"])
+    family = type("Family", (), {"from_pretrained": staticmethod(there["processor"])})
+    monkeypatch.setattr(processors, "processor_class", lambda _: family)
+    monkeypatch.setattr(policies.AutoModelForImageTextToText, "from_pretrained", refuse)
+    with pytest.raises(
+        FileNotFoundError, match=r"^Qwen/Some: .*\(.*\); check the name and the network, log in"
+    ) as caught:
+        policies.load_policy("Qwen/Some")
+    assert asked == ["Qwen/Some"] and "\n" not in str(caught.value) and said.splitlines()[0] in str(caught.value)
 
 
 def test_the_pixels_that_a_model_sees_can_be_bounded(policy, examples, tmp_path):

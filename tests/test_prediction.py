@@ -359,4 +359,38 @@ def test_a_notebook_is_told_before_it_trains(monkeypatch):
         assert f"weights      {weights / prediction.GIB:9.2f} GiB" in shared
         assert f"activations  {whole.activations / prediction.GIB:9.2f} GiB" in shared
     shared = prediction._of_one(grpo(prompts_per_step=4, completions_per_pass=4), 2)
-    assert (shared.prompts_per_step, shared.completions_per_pass, shared.passes()) == (2, 2, 2)
+    assert (shared.prompts_per_step * shared.group_size, shared.completions_per_pass, shared.passes()) == (4, 2, 2)
+
+
+def test_more_cards_than_questions_share_the_completions(monkeypatch):
+    """As TRL does: a question's group may lie on several cards."""
+    policy = load_policy(PACKAGE / "checkpoints/base")
+    examples = benchmarks.load("sat2", split="dev", limit=2, seed=0)
+    settings, cards = grpo(prompts_per_step=2, group_size=6, freeze_vision=True), 4
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    longest = max(samples(policy, examples, "grounded"), key=lambda sample: sample.tokens)
+    one = dataclasses.replace(settings, prompts_per_step=3, group_size=1)
+    cost = prediction.predict(policy.model.config, one, longest, ROUND, dtype=torch.float32)
+
+    def said(launcher, settings=settings):
+        return prediction.forecast(policy, examples, "grounded", settings, launcher=launcher)
+
+    for launcher in ("torchrun --nproc_per_node 4", "accelerate launch --num_processes=4", "torchrun"):
+        assert f"activations  {cost.activations / prediction.GIB:9.2f} GiB" in said(launcher)
+    cards = 8
+    with pytest.raises(
+        ValueError, match="completions that go at once is 12, which 8 processes .* take a multiple of 8"
+    ):
+        said("torchrun --nproc_per_node 8")
+    assert f"activations  {cost.activations / prediction.GIB:9.2f} GiB" in said("torchrun --nproc-per-node 4"), (
+        "four idle"
+    )
+
+
+def test_the_advice_is_about_the_batch_of_all_cards(make):
+    config, sample = make("qwen2_5_vl").model.config, Sample(100, (256,))
+    settings, how = sft(batch_size=8), {"dtype": torch.float32}
+    cost = prediction.predict(config, settings, sample, ROUND, **how)
+    small = dataclasses.replace(ROUND, memory=round(0.7 * cost.memory))
+    said = prediction.advice(cost, config, settings, sample, small, cards=4, **how)
+    assert "batch_size: 4" in said, "one row for each"

@@ -12,10 +12,12 @@ from accelerate.logging import get_logger
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from trl import GRPOConfig
+from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from vigorl_lib import policy as policies
 from vigorl_lib import prompts, rewards, training
+from vigorl_lib.attention import BY_LENGTH
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.nano import lessons, twins, world
 from vigorl_lib.nano import model as nano
@@ -23,7 +25,7 @@ from vigorl_lib.policy import LocalPolicy, load_policy, save_policy
 from vigorl_lib.processors import kit_template, load_processor
 from vigorl_lib.traces import render_answer, render_call, render_single
 from vigorl_lib.training import GRPOSettings, SFTSettings
-from vigorl_lib.views import View, Zoom
+from vigorl_lib.views import View, Views, Zoom
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 both = pytest.mark.parametrize("family", FAMILIES)
@@ -254,47 +256,56 @@ def test_single_turn_rows_are_the_prompt_and_the_completion(make, examples):
 # --- the fence around TRL's traps ------------------------------------------------------------------------
 
 
-def break_nothing(policy, args, rows):
-    return rows
+def break_nothing(policy, args, examples):
+    return examples
 
 
-def break_padding(policy, args, rows):
+def break_padding(policy, args, examples):
     policy.tokenizer.padding_side = "right"
-    return rows
+    return examples
 
 
-def break_masking(policy, args, rows):
+def break_masking(policy, args, examples):
     args.mask_truncated_completions = True
-    return rows
+    return examples
 
 
-def break_tensors(policy, args, rows):
+def break_tensors(policy, args, examples):
     images = policy.processor.image_processor
     policy.processor.image_processor = Qwen2VLImageProcessorPil.from_dict(images.to_dict())
-    return rows
+    return examples
 
 
-def break_tools(policy, args, rows):
+def break_tools(policy, args, examples):
     policy.tokenizer.response_template = None
-    return rows
+    return examples
 
 
-def break_template(policy, args, rows):
+def break_template(policy, args, examples):
     template = policy.processor.chat_template
     for marker in ("{%- generation -%}", "{%- endgeneration -%}"):
         assert marker in template
         template = template.replace(marker, "")
     policy.processor.chat_template = template
-    return rows
+    return examples
 
 
-def break_reference(policy, args, rows):
+def break_reference(policy, args, examples):
     args.beta = 0.01
-    return rows
+    return examples
 
 
-def break_images(policy, args, rows):
-    return rows.map(lambda row: {"images": []} if row["index"] == 1 else {})
+def break_images(policy, args, examples):
+    return [examples[0], dataclasses.replace(examples[1], images=()), *examples[2:]]
+
+
+def break_number(policy, args, examples):
+    args.generation_batch_size = 8
+    return examples
+
+
+def break_file(policy, args, examples):
+    return [examples[0], dataclasses.replace(examples[1], images=("nowhere.png",)), *examples[2:]]
 
 
 TRAPS = {
@@ -304,23 +315,24 @@ TRAPS = {
     break_tools: "response_template is not set",
     break_template: "chat template is not the kit's",
     break_reference: "beta > 0 reloads the reference from a folder",
-    break_images: r"rows \[1\] have no image",
+    break_images: r"questions \['vstar-twin-train-s7-1'\] have no image",
+    break_number: r"there are 3 questions and one batch of rollouts takes 4 \(prompts_per_step x steps_",
+    break_file: "vstar-twin-train-s7-1: no such image file",
 }
 
 
 def setup(policy, examples, out_dir, spoil):
-    views = [policy.view_of(example) for example in examples]
     args = GRPOConfig(str(out_dir), num_generations=2, per_device_train_batch_size=2, bf16=False, beta=0.0)
     args.mask_truncated_completions = False
-    return args, spoil(policy, args, training.grpo_rows(examples, views, "zoom"))
+    return args, spoil(policy, args, examples)
 
 
 @pytest.mark.parametrize("spoil", TRAPS, ids=lambda spoil: spoil.__name__)
 def test_check_setup_refuses_every_trap(spoil, make, examples, tmp_path):
     policy = make("qwen2_5_vl")
-    args, rows = setup(policy, examples, tmp_path, spoil)
-    with pytest.raises(ValueError, match=TRAPS[spoil]):
-        training.check_setup(policy, args, rows)
+    args, spoiled = setup(policy, examples, tmp_path, spoil)
+    with pytest.raises((ValueError, FileNotFoundError), match=TRAPS[spoil]):
+        training.check_setup(policy, args, spoiled)
 
 
 @both
@@ -333,6 +345,40 @@ def test_the_trainer_checks_before_it_builds(make, examples, tmp_path):
     policy = make("qwen2_5_vl")
     with pytest.raises(ValueError, match="beta > 0 reloads the reference"):
         training.grpo_trainer(policy, examples, "grounded", grpo(beta=0.01), tmp_path)
+
+
+def test_grpo_opens_the_pictures_of_one_batch(saved, examples, tmp_path, monkeypatch):
+    """All pictures of a training set do not fit into memory."""
+    policy, opened = saved("qwen3_vl"), []
+    view_of = policy.view_of
+    monkeypatch.setattr(policy, "view_of", lambda example: opened.append(example.id) or view_of(example))
+    trainer = training.grpo_trainer(policy, examples, "grounded", grpo(max_completion_length=16), tmp_path)
+    assert not opened, "nothing is opened before a batch is made"
+    row = trainer.train_dataset[2]
+    assert opened == [examples[2].id]
+    shown = view_of(examples[2]).image
+    assert [image.tobytes() for image in row["images"]] == [shown.tobytes()] and row["index"] == 2
+    talk = prepare_multimodal_messages(row["prompt"], images=row["images"])
+    text, wanted = (
+        policy.processor.apply_chat_template(t, tokenize=False)
+        for t in (talk, policy.conversation(examples[2], shown, "grounded"))
+    )
+    assert text == wanted
+    opened.clear()
+    next(iter(trainer.get_train_dataloader()))
+    a_batch = trainer.args.generation_batch_size / trainer.num_generations
+    assert 0 < len(opened) <= 2 * a_batch, "and the next one, as loaders do"
+
+
+def test_rows_are_not_hashed_with_the_model_behind_them(make, examples, monkeypatch):
+    """`datasets` pickles a transform to hash it: of a large model that would be all of its weights."""
+    policy, pickled = make("qwen3_vl"), []
+    monkeypatch.setattr(type(policy.model), "__reduce_ex__", lambda model, _: pickled.append(model) or (str, ()))
+    views = Views(policy.view_of, examples)
+    rows = [training.grpo_rows(examples, views, "grounded"), training.lazy_rows(lambda k: [views[k].points], range(3))]
+    assert [len(copy.deepcopy(made)[:2]["images"]) for made in rows] == [2, 2] and not pickled
+    rows[0].with_format(None).with_transform(lambda batch: [views[k] for k in batch["index"]])
+    assert pickled, "or nobody would have to keep it out"
 
 
 # --- the zoom environment and the reward -----------------------------------------------------------------
@@ -473,6 +519,18 @@ def test_two_steps_of_grpo_leave_the_eyes_alone(family, mode, saved, examples, t
     assert not any("visual" in name for name in changed(before, policy))
     printed = capsys.readouterr()
     assert "{'loss'" not in printed.out and "2/2" in printed.err
+
+
+@both
+def test_the_reference_sees_as_the_policy_does(family, saved, examples, tmp_path):
+    """TRL loads it itself, and transformers takes another attention for the vision tower, with other rounding."""
+    policy = saved(family)
+    trainer = training.grpo_trainer(policy, examples, "grounded", grpo(beta=0.01, max_completion_length=16), tmp_path)
+    towers = [model.model.visual.config._attn_implementation for model in (policy.model, trainer.ref_model)]
+    assert towers == [BY_LENGTH, BY_LENGTH]
+    row = training.Collator(policy.processor)([{"messages": lessons.lesson(0)}])
+    with torch.no_grad():
+        assert torch.equal(trainer.ref_model(**row).logits, policy.model.eval()(**row).logits)
 
 
 # --- adapters, and updates in several passes --------------------------------------------------------------

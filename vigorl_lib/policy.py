@@ -20,17 +20,19 @@ from vigorl_lib.requirements import compute_dtype
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, StaticLayer
 
 from vigorl_lib import grounding, images, prompts, traces, views
 from vigorl_lib.attention import see_by_length
-from vigorl_lib.processors import load_processor, save_processor
+from vigorl_lib.processors import load_processor, not_had, save_processor
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Account, Asked, Example, Prediction, Proposal, Refused, StepRequest
+from vigorl_lib.runs import PACKAGE, read_manifest
 from vigorl_lib.views import View, Views, Zoom
 
 Messages = list[dict[str, Any]]
+NANO_BASE = PACKAGE / "checkpoints/base"
 STEP_OPENING = "<think>\n"
 ANSWER_OPENING = "\n</think>\n<answer>"
 READ_TOGETHER = (
@@ -118,12 +120,7 @@ class LocalPolicy:
 
     def limits(self) -> dict[str, int]:
         """How large a picture the model is shown, as `images.fit_size` and `served.Sizes` take it."""
-        settings = self.processor.image_processor
-        return {
-            "min_pixels": settings.size.shortest_edge,
-            "max_pixels": settings.size.longest_edge,
-            "factor": settings.patch_size * settings.merge_size,
-        }
+        return _limits(self.processor)
 
     @torch.no_grad()
     def complete(
@@ -345,19 +342,70 @@ def load_policy(
     weights in four bits (NF4) and computes in `dtype`; it needs a GPU. Raises FileNotFoundError where a folder
     lacks a model or processor file, or the hub has no such model for us.
     """
-    processor = load_processor(name)
-    if max_pixels is not None:
-        limits = processor.image_processor.size
-        processor.image_processor.size = limits | {"longest_edge": max(max_pixels, limits["shortest_edge"])}
+    processor = _processor(name, max_pixels)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.float32 if device == "cpu" else compute_dtype())
     # A quantised model is made where it stays; any other can be moved.
     quantised = {"quantization_config": four_bits(dtype), "device_map": {"": device}} if load_in_4bit else {}
-    model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, use_safetensors=True, **quantised)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, use_safetensors=True, **quantised)
+    except OSError as error:
+        if Path(name).is_dir():
+            raise
+        raise not_had(name, error) from error
     see_by_length(model)
     if dtype == torch.float16:
         _see_in_fp32(model, device)
     return LocalPolicy(model if load_in_4bit else model.to(device), processor, batch_size=batch_size)
+
+
+def _processor(name: str | Path, max_pixels: int | None) -> Any:
+    """The processor of a folder or hub id, in its own limits or with fewer pixels."""
+    processor = load_processor(name)
+    if max_pixels is not None:
+        limits = processor.image_processor.size
+        processor.image_processor.size = limits | {"longest_edge": max(max_pixels, limits["shortest_edge"])}
+    return processor
+
+
+def _limits(processor: Any) -> dict[str, int]:
+    settings = processor.image_processor
+    return {
+        "min_pixels": settings.size.shortest_edge,
+        "max_pixels": settings.size.longest_edge,
+        "factor": settings.patch_size * settings.merge_size,
+    }
+
+
+def check_frame(found: Path, name: str | Path, *, max_pixels: int | None = None) -> None:
+    """Refuse trees or chains whose points lie in another frame than the one that a model writes in.
+
+    `found` is the file that `Run.input` gave. What notebook 02 made was seen as the manifest beside it says (`model`,
+    `max_pixels`, and the student's limits for a server's model too); what ships, as the nano base sees. No weights are
+    loaded. Raises ValueError naming the file, what differs and the remedy.
+    """
+    manifest = found.parent / "manifest.json"
+    searched = read_manifest(manifest)["params"] if manifest.exists() else {}
+    wrote = _frame_of(searched.get("model") or NANO_BASE, searched.get("max_pixels") or None)
+    if searched.get("server_url"):
+        wrote |= {"points": "resized"}  # as `served.ServedPolicy` asks
+    writes = _frame_of(name, max_pixels)
+    differ = [key for key in writes if wrote[key] != writes[key]]
+    if writes["points"] == wrote["points"] == "relative":
+        differ = []  # thousandths of any picture
+    if differ:
+        said = ", ".join(f"{key} {wrote[key]} against {writes[key]}" for key in differ)
+        served = searched.get("server_url") and differ == ["points"]
+        how = "without server_url" if served else "with this model and max_pixels"
+        raise ValueError(
+            f"{found}: its points are not in the frame of {name} ({said}); run 02_search_traces {how} first"
+        )
+
+
+def _frame_of(name: str | Path, max_pixels: int | None) -> dict[str, Any]:
+    """All that decides where a model's points lie in a picture."""
+    limits = _limits(_processor(name, max_pixels))
+    return {"points": dialect_of(AutoConfig.from_pretrained(name)).points, **limits}
 
 
 def four_bits(dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -477,17 +525,17 @@ def option_losses(policy: LocalPolicy, examples: Sequence[Example], mode: Mode) 
     """For each example the mean cross-entropy (nats a token) of every option, written as a whole answer.
 
     This is what V*Bench's own scorer compares: nothing is sampled, and the option with the lowest loss is the answer.
+    Only the pictures of one batch of the policy are open at a time.
     """
-    talks, written, losses = [], [], []
-    for example in examples:
-        talk = policy.conversation(example, policy.view_of(example).image, mode)
-        talks += [talk] * len(example.options)
-        written += [f"<answer> {option} </answer>" for option in example.options]
-    for start in range(0, len(talks), policy.batch_size):
-        chosen = slice(start, start + policy.batch_size)
-        inputs = policy._processed(talks[chosen], written[chosen])
+    asked = [(i, f"<answer> {option} </answer>") for i, example in enumerate(examples) for option in example.options]
+    views, losses = Views(policy.view_of, examples, kept=1), []  # the options of one picture stand side by side
+    for start in range(0, len(asked), policy.batch_size):
+        batch, written = zip(*asked[start : start + policy.batch_size], strict=True)
+        inputs = policy._processed(
+            [policy.conversation(examples[i], views[i].image, mode) for i in batch], list(written)
+        )
         logits = policy.model(**inputs).logits
-        for ids, row, text in zip(inputs["input_ids"], logits, written[chosen], strict=True):
+        for ids, row, text in zip(inputs["input_ids"], logits, written, strict=True):
             length = len(policy.tokenizer(text, add_special_tokens=False)["input_ids"])  # at the end: padding is left
             losses.append(F.cross_entropy(row[-length - 1 : -1], ids[-length:]).item())
     found = iter(losses)

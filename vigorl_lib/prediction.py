@@ -45,8 +45,8 @@ from vigorl_lib.lengths import Sample
 from vigorl_lib.policy import LocalPolicy
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example
-from vigorl_lib.requirements import compute_dtype
-from vigorl_lib.training import adapter, freeze_vision
+from vigorl_lib.requirements import check_four_bits, compute_dtype
+from vigorl_lib.training import COMPLETIONS, adapter, freeze_vision, share_of
 from vigorl_lib.views import Zoom
 
 GIB = 2**30
@@ -176,8 +176,7 @@ def predict(
     `dtype` is what is computed in; weights are stored in it where only an adapter learns, else in fp32
     (`training.weights_dtype`). Raises ValueError where the run has no such form.
     """
-    if settings.load_in_4bit and not settings.lora_rank:
-        raise ValueError("load_in_4bit: weights of four bits can not learn; set lora_rank, for example to 16")
+    check_four_bits(settings.load_in_4bit, settings.lora_rank)
     model = build(config, settings, dtype if settings.lora_rank else torch.float32, computed=dtype)
     grpo = isinstance(settings, GRPOSettings)
     passes = settings.passes() if grpo else settings.accumulate
@@ -259,9 +258,19 @@ def table(cost: Cost, device: Device) -> str:
 
 
 def advice(
-    cost: Cost, config: PretrainedConfig, settings: Settings, longest: Sample, device: Device, **how: Any
+    cost: Cost,
+    config: PretrainedConfig,
+    settings: Settings,
+    longest: Sample,
+    device: Device,
+    *,
+    cards: int = 1,
+    **how: Any,
 ) -> str:
-    """One sentence on what `predict` said of its own arguments: the run fits, or which settings, each alone, do it."""
+    """One sentence on what `predict` said of its own arguments: the run fits, or which settings, each alone, do it.
+
+    Where so many `cards` take alike, the batch that it names is that of all together.
+    """
     room = f"{cost.memory / GIB:.1f} of {device.memory / GIB:.1f} GiB"
     if cost.fits(device):
         return f"fits: {room}"
@@ -279,7 +288,10 @@ def advice(
     found = found or [changes for changes in together if helps(changes)][:1]
     if not found:
         return f"does not fit ({room}), whatever is set: share the model among GPUs, or take a smaller one"
-    said = [" with ".join(f"{name}: {value}".lower() for name, value in changes.items()) for changes in found]
+    of_all = lambda name, value: value * cards if name in few else value  # noqa: E731
+    said = [
+        " with ".join(f"{name}: {of_all(name, value)}".lower() for name, value in changes.items()) for changes in found
+    ]
     return f"does not fit ({room}): set {', or '.join(said)}"
 
 
@@ -295,25 +307,33 @@ def forecast(
 ) -> str:
     """What a run costs here: the table for its longest sample, and the advice. As notebooks print it before they train.
 
-    `turns` are what SFT is to learn, a list an example. With a `launcher` this machine's GPUs share the run, and
-    so are the weights where it is FSDP or ZeRO.
+    `turns` are what SFT is to learn, a list an example. With a `launcher` this machine's GPUs share the run, all or as
+    many as it says, and the weights where it is FSDP or ZeRO. Raises ValueError where they can not share it evenly.
     """
-    dtype = compute_dtype(settings.precision)
-    device, cards = measured_device(dtype), torch.cuda.device_count() if launcher else 1
+    cards = _cards(launcher) if launcher else 1
+    share, dtype = _of_one(settings, cards), compute_dtype(settings.precision)
+    device = measured_device(dtype)
     longest = max(lengths.samples(policy, examples, mode, turns, zoom=zoom), key=lambda sample: sample.tokens)
     how = {"zoom": zoom, "dtype": dtype, "shards": cards if re.search("fsdp|zero", launcher) else 1}
-    what = policy.model.config, _of_one(settings, max(1, cards)), longest, device
+    what = policy.model.config, share, longest, device
     cost = predict(*what, **how)
-    return f"{table(cost, device)}\n{advice(cost, *what, **how)}"
+    return f"{table(cost, device)}\n{advice(cost, *what, cards=cards, **how)}"
+
+
+def _cards(launcher: str) -> int:
+    """How many of this machine's GPUs a launcher's processes take; 1 on a CPU."""
+    there = torch.cuda.device_count()
+    said = re.search(r"--(?:nproc[-_]per[-_]node|num[-_]processes)[= ](\d+)", launcher)
+    return max(1, min(there, int(said[1]) if said else there))
 
 
 def _of_one(settings: Settings, cards: int) -> Settings:
-    """What one of the cards does of it."""
+    """What one of the cards does of it. A group's completions may lie on several, so they are counted one by one."""
     if isinstance(settings, SFTSettings):
-        return dataclasses.replace(settings, batch_size=settings.batch_size // cards)
-    rows = settings.prompts_per_step * settings.group_size // settings.passes()
-    share = {"prompts_per_step": settings.prompts_per_step // cards, "completions_per_pass": rows // cards}
-    return dataclasses.replace(settings, **share)
+        return dataclasses.replace(settings, batch_size=share_of(settings.batch_size, "batch_size", cards))
+    passes = settings.passes()
+    rows = share_of(settings.prompts_per_step * settings.group_size // passes, COMPLETIONS, cards)
+    return dataclasses.replace(settings, prompts_per_step=rows * passes, group_size=1, completions_per_pass=rows)
 
 
 def _fitting_pixels(config: PretrainedConfig, settings: Settings, longest: Sample, device: Device, **how: Any) -> int:

@@ -126,8 +126,16 @@ def _from_hub(name: str) -> Any:
     try:
         family = transformers.AutoConfig.from_pretrained(name).model_type
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"{name}: no such folder, and no such model on the hub for us ({str(error).splitlines()[0]}); check the "
-            "name, log in where it is gated (hf auth login), and set HF_HUB_OFFLINE=0"
-        ) from error
-    return processor_class(family).from_pretrained(name)
+        raise not_had(name, error) from error
+    try:
+        return processor_class(family).from_pretrained(name)
+    except OSError as error:
+        raise not_had(name, error) from error
+
+
+def not_had(name: str | Path, error: Exception) -> FileNotFoundError:
+    """What to raise where the hub gave nothing for a name, in one sentence with the remedies."""
+    return FileNotFoundError(
+        f"{name}: no such folder, and no such model on the hub for us ({str(error).splitlines()[0]}); check the name "
+        "and the network, log in where it is gated (hf auth login), and set HF_HUB_OFFLINE=0"
+    )

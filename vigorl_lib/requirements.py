@@ -46,8 +46,7 @@ def compute_dtype(precision: str = "") -> torch.dtype:
 def check(*, precision: str = "", lora_rank: int = 0, load_in_4bit: bool = False, vllm_url: str = "") -> None:
     """Refuse what this machine, its packages or its launcher can not do. Raises ValueError with the remedy."""
     compute_dtype(precision)
-    if load_in_4bit and not lora_rank:
-        raise ValueError("load_in_4bit: weights of four bits can not learn; set lora_rank, for example to 16")
+    check_four_bits(load_in_4bit, lora_rank)
     # Set by accelerate launch.
     if lora_rank and any(os.environ.get(f"ACCELERATE_USE_{engine}") == "true" for engine in ("FSDP", "DEEPSPEED")):
         raise ValueError(
@@ -63,6 +62,12 @@ def check(*, precision: str = "", lora_rank: int = 0, load_in_4bit: bool = False
         raise ValueError('load_in_4bit needs bitsandbytes: pip install "vigorl-lib[4bit]"')
     if vllm_url:
         check_vllm()
+
+
+def check_four_bits(load_in_4bit: bool, lora_rank: int) -> None:
+    """Refuse to train weights of four bits, which no machine can. Raises ValueError."""
+    if load_in_4bit and not lora_rank:
+        raise ValueError("load_in_4bit: weights of four bits can not learn; set lora_rank, for example to 16")
 
 
 def check_vllm() -> None:

@@ -32,8 +32,7 @@ from vigorl_lib import requirements
 # isort: split
 import torch
 from accelerate import PartialState
-from datasets import Dataset, Features, Json, List, Value
-from datasets import Image as ImageFeature
+from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from PIL import Image
 from tqdm.auto import tqdm
@@ -49,7 +48,9 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from vigorl_lib import lengths, prompts, rewards
+from vigorl_lib.attention import see_by_length
 from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.images import shown_size
 from vigorl_lib.jobs import GRPOSettings, Job, Settings, SFTSettings, read_run, write_run
 from vigorl_lib.policy import LocalPolicy, load_policy, save_policy
 from vigorl_lib.processors import kit_template
@@ -219,9 +220,9 @@ def save_trained(trainer: Trainer, policy: LocalPolicy, start: str | Path, folde
     trainer.accelerator.wait_for_everyone()
 
 
-def share_of(count: int, name: str) -> int:
-    """What one of this run's processes takes of `count` rows. Raises ValueError where they do not take alike."""
-    processes = PartialState(cpu=not torch.cuda.is_available()).num_processes
+def share_of(count: int, name: str, processes: int = 0) -> int:
+    """What each of `processes` (0: this run's) takes of `count` rows. Raises ValueError where not all take alike."""
+    processes = processes or PartialState(cpu=not torch.cuda.is_available()).num_processes
     if count % processes:
         raise ValueError(
             f"{name} is {count}, which {processes} processes can not share evenly; take a multiple of {processes}"
@@ -249,6 +250,22 @@ def _learn_in_fp32(trainer: Trainer) -> None:
 # --- SFT --------------------------------------------------------------------------------------------------
 
 
+class _Making:
+    """What makes a batch of rows. To hash it, `datasets` pickles it, and would write out the model behind the views."""
+
+    def __init__(self, make: Callable[[dict[str, list[int]]], dict[str, list[Any]]]) -> None:
+        self.make = make
+
+    def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        return self.make(batch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Making, (id(self.make),)
+
+    def __deepcopy__(self, memo: Any) -> _Making:
+        return self  # as a function does
+
+
 def lazy_rows(make: Callable[[int], Messages], seeds: Sequence[int], tokens: Sequence[int] = ()) -> Dataset:
     """A dataset whose row i is the conversation `make(seeds[i])`, made when the trainer asks for it.
 
@@ -261,7 +278,7 @@ def lazy_rows(make: Callable[[int], Messages], seeds: Sequence[int], tokens: Seq
         return {"messages": [make(seed) for seed in batch["seed"]], "images": [[] for _ in batch["seed"]]}
 
     lengths_of_rows = {"tokens": list(tokens)} if tokens else {}
-    return Dataset.from_dict({"seed": list(seeds), **lengths_of_rows}).with_transform(fill)
+    return Dataset.from_dict({"seed": list(seeds), **lengths_of_rows}).with_transform(_Making(fill))
 
 
 def _longest_first(rows: Dataset) -> Dataset:
@@ -425,6 +442,9 @@ def sft_trainer(
 # --- GRPO ------------------------------------------------------------------------------------------------
 
 
+COMPLETIONS = "the number of completions that go at once"
+
+
 def tokens_written(rows: Sequence[Mapping[str, float]], settings: GRPOSettings) -> int:
     """About how many tokens the policy wrote in a GRPO run whose `curve` is `rows`.
 
@@ -437,15 +457,23 @@ def tokens_written(rows: Sequence[Mapping[str, float]], settings: GRPOSettings) 
 def grpo_rows(
     examples: Sequence[Example], views: Sequence[View], mode: Mode, dialect: prompts.Dialect = prompts.NANO
 ) -> Dataset:
-    """One row per example, in the order given: prompt, its one image in the model's frame, and its index."""
-    rows = []
-    for index, (example, view) in enumerate(zip(examples, views, strict=True)):
-        *system, user = prompts.conversation(example, view.image, mode, dialect=dialect)
-        # TRL puts the image of the `images` column in front of a text-only user turn, as our prompts have it.
-        text = next(block["text"] for block in user["content"] if block["type"] == "text")
-        rows.append({"prompt": [*system, {"role": "user", "content": text}], "images": [view.image], "index": index})
-    features = Features({"prompt": List(Json()), "images": List(ImageFeature()), "index": Value("int64")})
-    return Dataset.from_list(rows, features=features)
+    """One row per example, in the order given: prompt, its one image in the model's frame, and its index.
+
+    A row is made when the trainer asks for it: only the pictures of a batch, and what `views` keeps, are in memory.
+    """
+
+    def fill(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        asked, shown = [], []
+        for index in batch["index"]:
+            image = views[index].image
+            *system, user = prompts.conversation(examples[index], image, mode, dialect=dialect)
+            # TRL puts the image of the `images` column in front of a text-only user turn, as our prompts have it.
+            text = next(block["text"] for block in user["content"] if block["type"] == "text")
+            asked.append([*system, {"role": "user", "content": text}])
+            shown.append([image])
+        return {"prompt": asked, "images": shown, "index": batch["index"]}
+
+    return Dataset.from_dict({"index": range(len(examples))}).with_transform(_Making(fill))
 
 
 def zoom_environment(views: Sequence[View], zoom: Zoom) -> type:
@@ -536,11 +564,6 @@ def grpo_trainer(
     """TRL's GRPOTrainer on our examples; in mode "zoom" it runs TRL's own multi-turn loop over the tool."""
     if settings.freeze_vision:
         freeze_vision(policy.model)
-    if settings.longest_first:  # shuffled here, because TRL's shuffle would move it
-        examples = random.Random(settings.seed).sample(examples, len(examples))
-        tokens = [sample.tokens for sample in lengths.samples(policy, examples, mode)]
-        examples = lengths.longest_first(examples, tokens)
-    views = Views(policy.view_of, examples)
     on_gpu, dtype = torch.cuda.is_available(), requirements.compute_dtype(settings.precision)
     completions = settings.prompts_per_step * settings.group_size // settings.passes()
     zoom = zoom or Zoom()
@@ -551,7 +574,7 @@ def grpo_trainer(
         lr_scheduler_type="constant_with_warmup",  # released: constant after warm-up
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
-        per_device_train_batch_size=share_of(completions, "the number of completions that go at once"),
+        per_device_train_batch_size=share_of(completions, COMPLETIONS),
         gradient_accumulation_steps=settings.passes(),
         num_generations=settings.group_size,
         steps_per_generation=settings.steps_per_generation * settings.passes(),  # TRL counts passes
@@ -587,26 +610,33 @@ def grpo_trainer(
         gradient_checkpointing=settings.gradient_checkpointing,
         disable_tqdm=True,
     )
-    rows = grpo_rows(examples, views, mode, policy.dialect)
-    check_setup(policy, args, rows)
+    check_setup(policy, args, examples)
+    if settings.longest_first:  # shuffled here, because TRL's shuffle would move it
+        tokens = [sample.tokens for sample in lengths.samples(policy, examples, mode)]
+        order = random.Random(settings.seed).sample(range(len(examples)), len(examples))
+        examples = [examples[i] for i in lengths.longest_first(order, [tokens[i] for i in order])]
+    views = Views(policy.view_of, examples)
     trainer = GRPOTrainer(
         model=policy.model,
         processing_class=policy.processor,
         reward_funcs=[reward_function(policy, examples, views, mode, settings)],
         args=args,
-        train_dataset=rows,
+        train_dataset=grpo_rows(examples, views, mode, policy.dialect),
         environment_factory=zoom_environment(views, zoom) if mode == "zoom" else None,
         callbacks=list(callbacks),
         peft_config=adapter(settings.lora_rank),
     )
+    if trainer.ref_model is not None:  # TRL has loaded it itself, and holds its log-probabilities against the policy's
+        see_by_length(trainer.accelerator.unwrap_model(trainer.ref_model))
     _learn_in_fp32(trainer)
     return _without_printing(trainer)
 
 
-def check_setup(policy: LocalPolicy, args: GRPOConfig, rows: Dataset) -> None:
+def check_setup(policy: LocalPolicy, args: GRPOConfig, examples: Sequence[Example]) -> None:
     """Refuse to start inside one of TRL's traps; two of them would corrupt the training silently.
 
-    Raises ValueError naming the setting and the remedy.
+    Raises ValueError naming the setting and the remedy. Pictures are opened one batch at a time, so here the header of
+    each is read: raises what `images.image_size` raises.
     """
     processor, tokenizer = policy.processor, policy.tokenizer
     if tokenizer.padding_side != "left":
@@ -632,12 +662,19 @@ def check_setup(policy: LocalPolicy, args: GRPOConfig, rows: Dataset) -> None:
         raise ValueError(
             "beta > 0 reloads the reference from a folder (or the hub): save the model, load it with policy.load_policy"
         )
-    pictures = rows.with_format("arrow")["images"]  # as Arrow: nothing is decoded to be counted
-    empty = [row for row, found in enumerate(pictures) if not (found.is_valid and len(found))]
+    needed = args.generation_batch_size // args.num_generations
+    if len(examples) < needed:
+        raise ValueError(
+            f"there are {len(examples)} questions and one batch of rollouts takes {needed} (prompts_per_step x "
+            "steps_per_generation): TRL would train no step at all; raise num_examples or lower one of the two"
+        )
+    empty = [example.id for example in examples if not example.images]
     if empty:
         raise ValueError(
-            f"rows {empty[:5]} have no image: TRL fails on batches that mix rows with and without; leave them out"
+            f"questions {empty[:5]} have no image: TRL fails on batches that mix rows with and without; leave them out"
         )
+    for example in examples:
+        shown_size(example)
 
 
 # --- one job, in this process or in several ---------------------------------------------------------------
