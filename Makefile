@@ -77,7 +77,7 @@ lint: $(READY)  ## check, format and strip what git tracks
 	PATH="$(abspath $(VENV))/bin:$$PATH" pre-commit run --all-files
 
 address:  ## write ADDRESS, where your copy of the kit is on the web, into the notebooks (Colab installs from there)
-	@$(if $(ADDRESS),,$(error give it: make address ADDRESS=https://github.com/you/kit))
+	@$(if $(ADDRESS),,$(error give it: make address ADDRESS=WHERE-YOUR-COPY-IS))
 	sed -i.old -E 's,(address = \\")[^"\]*,\1$(ADDRESS),' notebooks/*.ipynb
 	rm notebooks/*.old
 

@@ -157,7 +157,7 @@ def test_make_writes_the_address_into_all_notebooks(tmp_path):
         path.name for path in (ROOT / "notebooks").iterdir()
     )
     without = subprocess.run(["make", "-C", tmp_path, "address"], capture_output=True, text=True)
-    assert without.returncode and "make address ADDRESS=https://" in without.stderr
+    assert without.returncode and "make address ADDRESS=WHERE" in without.stderr
 
 
 def test_no_function_is_written_twice():
