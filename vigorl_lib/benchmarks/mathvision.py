@@ -121,9 +121,9 @@ def _elements(text: str) -> list[str]:
     return [text]
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth."""
-    question = problems.mathvision(rng, number % len(problems.MATHVISION))
+    question = problems.mathvision(rng, number % len(problems.MATHVISION)).scaled(resolution)
     return problems.mathvision_row(question), question.truth
 
 
@@ -185,6 +185,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("resolution",),
     graders={"official": official, "vigorl": released_choice, "clean": clean},
     figures=figures,
 )

@@ -40,6 +40,7 @@ _MODULES = (sat2, blink, robospatial, vstar, visualwebarena, pope, gqa, ai2d, re
 FAMILIES: dict[str, Family] = {
     family.name: family for family in (*(module.FAMILY for module in _MODULES), *screenspot.FAMILIES)
 }
+RESOLUTIONS = (0.25, 4)  # lowest and highest of a twin: from some hundred pixels along a side to thousands
 TWIN_SPLITS = ("train", "dev", "test")  # they never share a scene: the split is part of every scene's seed
 
 
@@ -91,10 +92,18 @@ def load(
 
     `circular` asks each question in every rotation of its options (SAT), a group of examples in place of one.
 
-    `knobs` make a twin easier or harder: `resolution` (times as many pixels along each side), of SAT-2 and V*Bench
-    `hops` (numbers of moves), `radii` (of the things, in pixels at resolution 1) and `distractors` (more things), of
-    the three ScreenSpots `windows` and `line` (height of a line in pixels, from which all sizes of controls follow).
-    The other twins have none.
+    `knobs` make a twin easier or harder. All twins have `resolution` (times as many pixels along each side; of the
+    ScreenSpots a larger screen, with controls of the same size). Besides:
+
+    * `radii` (smallest and largest, of things, in pixels at resolution 1): SAT-2, V*Bench, POPE, GQA, RoboSpatial,
+      RealWorldQA, and in BLINK the nine tasks about scenes;
+    * `distractors` (so many more things, which no question is about): these but BLINK, which has scenes that are full;
+    * `hops` (numbers of moves): SAT-2 and V*Bench;
+    * `line` (least and largest height of a line in pixels, from which all sizes of controls follow) and `windows` (of a
+      desktop): the ScreenSpots.
+
+    AI2D, MathVision, We-Math and VisualWebArena have no more: their figures and pages are laid out for just what is in
+    them, and what is asked about gets smaller with the resolution. Nano skins have none.
 
     Raises ValueError naming file and row on whatever is not as expected, FileNotFoundError on a missing file
     or download. With a list as `left_out`, every image is opened once, rows that can not be asked are left out instead,
@@ -265,6 +274,9 @@ def _twins(
     if unknown := set(knobs) - set(family.knobs if source == "twin" else ()):
         known = ", ".join(family.knobs) if source == "twin" and family.knobs else "none"
         raise ValueError(f"the {source} of {family.name!r} has no knob {', '.join(sorted(unknown))}; known: {known}")
+    resolution = knobs.get("resolution", 1)
+    if not RESOLUTIONS[0] <= resolution <= RESOLUTIONS[1]:
+        raise ValueError(f"resolution is {resolution}; a twin is drawn at {RESOLUTIONS[0]} to {RESOLUTIONS[1]} times")
     turned = "".join(f"-{name}{value}" for name, value in sorted(knobs.items())).replace(" ", "")
     for number in range(limit):
         rng = random.Random(sources.digest(f"{family.name}/{split}/{seed}/{number // family.block}"))

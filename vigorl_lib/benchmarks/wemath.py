@@ -64,10 +64,10 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth."""
     block, row = divmod(number, problems.WEMATH_ROWS)
-    question = problems.wemath(rng, row)
+    question = problems.wemath(rng, row).scaled(resolution)
     return problems.wemath_row(question, 2 * block + (row >= 3), number), question.truth
 
 
@@ -153,6 +153,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("resolution",),
     block=problems.WEMATH_ROWS,
     graders={"official": official, "vigorl": released_choice, "clean": clean_letter},
     figures=figures,

@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from vigorl_lib.nano import general, world
 from vigorl_lib.nano.drawing import INK, Pen, Place, Question, arrow, label, mark, png, shape, turned
-from vigorl_lib.nano.world import COLOURS, NAMES, SHAPES, SIDE, Scene
+from vigorl_lib.nano.world import COLOURS, NAMES, RADII, SHAPES, SIDE, Scene
 
 SECOND_OR_THIRD = ("the second image", "the third image")
 IMAGES = ("the first image", "the second image", "the third image", "the fourth image")
@@ -26,8 +26,8 @@ CORNER = 420  # where the missing corner of a jigsaw begins: through the middle 
 FRAME = 448  # width of a camera's picture of a scene
 
 
-def _scene(rng: random.Random, count: int) -> Scene:
-    return world.make_scene(rng, names=rng.choices(NAMES, k=count))
+def _scene(rng: random.Random, count: int, **knobs: Any) -> Scene:
+    return world.make_scene(rng, names=rng.choices(NAMES, k=count), **knobs)
 
 
 # --- whole pictures ------------------------------------------------------------------------------------
@@ -61,12 +61,12 @@ STYLES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def art_style(rng: random.Random) -> Question:
+def art_style(rng: random.Random, **knobs: Any) -> Question:
     """Which of two pictures is made like the first? Four ways of drawing stand for styles of painting."""
     answer = rng.choice(SECOND_OR_THIRD)
     style, other = rng.sample(list(STYLES), 2)
     styles = (style, style, other) if answer == SECOND_OR_THIRD[0] else (style, other, style)
-    scenes = [_scene(rng, rng.randint(4, 8)) for _ in styles]
+    scenes = [_scene(rng, rng.randint(4, 8), **knobs) for _ in styles]
     return Question(
         "Art_Style",
         "Use the first image as the reference. Which one of the second or the third image has the same style?",
@@ -87,10 +87,10 @@ def _retouched(scene: Scene, index: int) -> Image.Image:
     return image
 
 
-def forensic_detection(rng: random.Random) -> Question:
+def forensic_detection(rng: random.Random, **knobs: Any) -> Question:
     """Which of four pictures is untouched? Bad pastes stand for generated photographs, so shapes are the clue."""
     answer = rng.choice(IMAGES)
-    scenes = [_scene(rng, rng.randint(4, 7)) for _ in IMAGES]
+    scenes = [_scene(rng, rng.randint(4, 7), **knobs) for _ in IMAGES]
     pasted = [None if name == answer else rng.randrange(len(s.things)) for name, s in zip(IMAGES, scenes, strict=True)]
     return Question(
         "Forensic_Detection",
@@ -102,13 +102,13 @@ def forensic_detection(rng: random.Random) -> Question:
     )
 
 
-def jigsaw(rng: random.Random) -> Question:
+def jigsaw(rng: random.Random, **knobs: Any) -> Question:
     """Which of two pieces is the missing corner? The other one is of another picture on the same ground.
 
     Things are cut by the seam, so that shape, colour and place decide.
     """
     answer = rng.choice(SECOND_OR_THIRD)
-    scene, other = (_scene(rng, world.CELLS**2) for _ in range(2))
+    scene, other = (_scene(rng, world.CELLS**2, **knobs) for _ in range(2))
     other = dataclasses.replace(other, seed=scene.seed)
     box = (CORNER, CORNER, SIDE, SIDE)
 
@@ -128,10 +128,10 @@ def jigsaw(rng: random.Random) -> Question:
     )
 
 
-def multi_view(rng: random.Random) -> Question:
+def multi_view(rng: random.Random, **knobs: Any) -> Question:
     """Does the camera move left or right? It slides along a flat scene: no depth, so no parallax."""
     answer = rng.choice(("left", "right"))
-    scene, shift = _scene(rng, rng.randint(9, 14)), rng.randint(60, 150)
+    scene, shift = _scene(rng, rng.randint(9, 14), **knobs), rng.randint(60, 150)
     start = rng.randint(0, SIDE - FRAME - shift)
     starts = (start + shift, start) if answer == "left" else (start, start + shift)
     return Question(
@@ -145,10 +145,10 @@ def multi_view(rng: random.Random) -> Question:
     )
 
 
-def visual_similarity(rng: random.Random) -> Question:
+def visual_similarity(rng: random.Random, **knobs: Any) -> Question:
     """Which of two pictures is more like the first? One thing differs in the one, most things in the other."""
     answer = rng.choice(SECOND_OR_THIRD)
-    scene = _scene(rng, rng.randint(7, 10))
+    scene = _scene(rng, rng.randint(7, 10), **knobs)
     names = [thing.name for thing in scene.things]
 
     def changed(count: int) -> Scene:
@@ -171,20 +171,20 @@ def visual_similarity(rng: random.Random) -> Question:
 # --- one scene -----------------------------------------------------------------------------------------
 
 
-def counting(rng: random.Random) -> Question:
+def counting(rng: random.Random, **knobs: Any) -> Question:
     """How many are there? The counted things differ from all others in name; none hides another."""
     options = tuple(map(str, rng.sample(range(1, 8), 4)))
     answer, asked = rng.choice(options), rng.choice(NAMES)
     names = [asked] * int(answer) + general.others(rng, rng.randint(3, 8), asked)
     text = f"How many {asked}{'es' if asked.endswith('cross') else 's'} are in the image?"
-    return general.about(world.make_scene(rng, names=names), "Counting", text, options, answer, asked=asked)
+    return general.about(world.make_scene(rng, names=names, **knobs), "Counting", text, options, answer, asked=asked)
 
 
-def object_localization(rng: random.Random) -> Question:
+def object_localization(rng: random.Random, **knobs: Any) -> Question:
     """Which of two drawn boxes is right? The other one is moved and of another size, and overlaps by half at most."""
     options = ("Box A", "Box B")
     answer, names = rng.choice(options), rng.sample(NAMES, rng.randint(4, 8))
-    scene = world.make_scene(rng, names=names)
+    scene = world.make_scene(rng, names=names, **knobs)
     left, top, right, bottom = true = scene.things[0].box
     while True:
         dx, dy = (rng.choice((-1, 1)) * rng.randint(0, 40) for _ in range(2))
@@ -217,9 +217,9 @@ def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float
     return both / (areas - both)
 
 
-def spatial_relation(rng: random.Random) -> Question:
+def spatial_relation(rng: random.Random, **knobs: Any) -> Question:
     """Is it so, yes or no? Places in the picture's plane only."""
-    return general.relation(rng, "Spatial_Relation")
+    return general.relation(rng, "Spatial_Relation", **knobs)
 
 
 HORIZON, NEAREST = 190, 440  # pixels: the horizon's height, and how far below it a thing at depth 1 stands
@@ -408,10 +408,10 @@ def _corresponding(
     return Question(kind, text, POINTS, answer, marked, {"ref": [round(ref[0]), round(ref[1])], "points": places})
 
 
-def visual_correspondence(rng: random.Random) -> Question:
+def visual_correspondence(rng: random.Random, **knobs: Any) -> Question:
     """Where is the same point after the camera was turned, moved and the light has changed? The scene is flat."""
     while True:
-        scene = _scene(rng, rng.randint(8, 12))
+        scene = _scene(rng, rng.randint(8, 12), **knobs)
         middle = SIDE / 2 + rng.randint(-40, 40), SIDE / 2 + rng.randint(-40, 40)
         pose = Pose(middle, rng.uniform(0.75, 1), rng.uniform(-35, 35))
         chosen = rng.sample(scene.things, 4)
@@ -514,7 +514,7 @@ def functional_correspondence(rng: random.Random) -> Question:
     return _corresponding(rng, "Functional_Correspondence", text, draw, points, poses[0].place(places[0][names[0]]))
 
 
-TASKS: dict[str, Callable[[random.Random], Question]] = {
+TASKS: dict[str, Callable[..., Question]] = {
     "Art_Style": art_style,
     "Counting": counting,
     "Forensic_Detection": forensic_detection,
@@ -530,6 +530,18 @@ TASKS: dict[str, Callable[[random.Random], Question]] = {
     "Visual_Correspondence": visual_correspondence,
     "Visual_Similarity": visual_similarity,
 }
+OF_SCENES = (
+    "Art_Style", "Counting", "Forensic_Detection", "Jigsaw", "Multi-view_Reasoning", "Object_Localization",
+    "Spatial_Relation", "Visual_Correspondence", "Visual_Similarity",
+)  # fmt: skip
+SMALLEST = 20  # pixels, of a radius
+
+
+def blink(rng: random.Random, task: str, *, radii: tuple[int, int] = RADII) -> Question:
+    """A question of one task; `radii` are those of the things (original pixels) in the tasks of `OF_SCENES`."""
+    if radii[0] < SMALLEST:
+        raise ValueError(f"radii {radii}: below {SMALLEST} pixels a mark hides what it is set on")
+    return TASKS[task](rng, radii=radii) if task in OF_SCENES else TASKS[task](rng)
 
 
 def blink_row(question: Question) -> dict[str, Any]:
