@@ -84,11 +84,11 @@ def load(
 
     `name` is one of `names()`, "released" (`benchmarks/released.py`), or the path of a file in the schema of
     `benchmarks/own.py`, which gives all of its rows ("own" with that path as `source`: those of one split). `source` is
-    "twin" (procedural, needs `limit`; about 15 ms an item), "nano" (a twin in the words of the nano base, where the
-    twin itself goes beyond them), "hub", or the path of a file or of a folder laid out like the
-    hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets the twin's scenes and the order of the
-    options. `revision` is the hub's commit; where none is known and none is given, a warning names the present one: pin
-    that where figures are to be compared.
+    "twin" (procedural, needs `limit`; about 15 ms an item), "nano" (a twin's other skin, for the nano base: pictures of
+    its world in place of words and numbers that must be read; a twin without these has none), "hub", or the path of a
+    file or of a folder laid out like the hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets
+    the twin's scenes and the order of the options. `revision` is the hub's commit; where none is known and none is
+    given, a warning names the present one: pin that where figures are to be compared.
 
     `circular` asks each question in every rotation of its options (SAT), a group of examples in place of one.
 
@@ -103,7 +103,7 @@ def load(
       desktop): the ScreenSpots.
 
     AI2D, MathVision, We-Math and VisualWebArena have no more: their figures and pages are laid out for just what is in
-    them, and what is asked about gets smaller with the resolution. Nano skins have none.
+    them, and what is asked about gets smaller with the resolution. Nano skins have no knobs.
 
     Raises ValueError naming file and row on whatever is not as expected, FileNotFoundError on a missing file
     or download. With a list as `left_out`, every image is opened once, rows that can not be asked are left out instead,
@@ -265,8 +265,12 @@ def _twins(
     knobs: Mapping[str, Any],
 ) -> Iterator[Example]:
     make = family.nano if source == "nano" else family.twin
+    if make is None and family.twin:
+        raise ValueError(
+            f'{family.name!r} has no nano skin: no words are to be read in its twin, so take source "twin"'
+        )
     if make is None:
-        raise ValueError(f'{family.name!r} has no {source} yet; give "hub" or the path of its rows as the source')
+        raise ValueError(f"{family.name!r} has no {source}: give the path of its rows as the source")
     if split not in TWIN_SPLITS:
         raise ValueError(f"a twin has the splits {', '.join(TWIN_SPLITS)}, not {split!r}")
     if limit is None:
