@@ -19,7 +19,7 @@ from vigorl_lib import images
 from vigorl_lib.answers import letter, right_option
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.benchmarks import wemath
-from vigorl_lib.nano import blink, diagrams, general, problems
+from vigorl_lib.nano import blink, correspondence, diagrams, general, problems
 from vigorl_lib.nano.twins import SIZE_MARGIN
 from vigorl_lib.nano.world import COLOURS, NAMES, SHAPES, SIDE
 
@@ -330,7 +330,7 @@ def colour_at(image, x, y):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_corresponding_points_are_on_the_same_thing(seed):
-    question = blink.visual_correspondence(random.Random(seed))
+    question = correspondence.visual_correspondence(random.Random(seed))
     first, second = question.draw()
     x, y = question.truth["points"][question.answer[-1]]
     ref_x, ref_y = question.truth["ref"]

@@ -321,7 +321,7 @@ def test_the_rows_that_models_are_trained_on_stay_as_they_are(name, source):
             {"size": 3},
             "the twin of 'sat2' has no knob size; known: hops, radii, distractors, resolution",
         ),
-        ("pope", "twin", {"hops": 3}, "known: none"),
+        ("pope", "twin", {"hops": 3}, "known: radii, distractors, resolution"),
         ("screenspot", "nano", {"windows": 3}, "the nano of 'screenspot' has no knob windows"),
         ("sat2", "hub", {"hops": (2,)}, "hops: only a twin has knobs, not 'hub'"),
         ("sat2", "twin", {"hops": (1,)}, "needs at least two"),

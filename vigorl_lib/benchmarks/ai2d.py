@@ -47,9 +47,9 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth."""
-    question = diagrams.ai2d(rng, diagrams.AI2D[number % len(diagrams.AI2D)])
+    question = diagrams.ai2d(rng, diagrams.AI2D[number % len(diagrams.AI2D)]).scaled(resolution)
     return diagrams.ai2d_row(question), question.truth
 
 
@@ -79,6 +79,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("resolution",),
     nano=nano,
     graders={"official": official, "vigorl": released_choice, "clean": clean_letter},
 )

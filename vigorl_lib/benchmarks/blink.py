@@ -73,9 +73,9 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
-    """A procedural row and its ground truth."""
-    question = miniature.TASKS[list(TASKS)[number % len(TASKS)]](rng)
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth; `knobs` of `miniature.blink`."""
+    question = miniature.blink(rng, list(TASKS)[number % len(TASKS)], **knobs).scaled(resolution)
     return miniature.blink_row(question), question.truth
 
 
@@ -117,6 +117,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("radii", "resolution"),
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},
     figures=figures,
 )

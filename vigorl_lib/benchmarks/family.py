@@ -68,8 +68,8 @@ class Family:
     graders  protocol -> grader
     losses   protocols that grade one loss per option instead of a text
     twin     (random numbers, running number, knobs) -> a procedural row of the same columns, and its ground truth
-    knobs    what `twin` can be asked for to be easier or harder
-    nano     the same in the few words and shapes that the nano base knows, where the twin has more
+    knobs    what `twin` can be asked for to be easier or harder; `registry.load` says what each means
+    nano     the same as pictures of the nano world, where the twin has words or numbers to be read
     block    how many of the twin's rows in a row share their random numbers: those that are about one problem
     figures  grades -> what the benchmark reports besides accuracies, as plain JSON values
     circular (row, id of the question) -> one record for each rotation of the stored options, of one `group`

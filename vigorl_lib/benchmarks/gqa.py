@@ -41,9 +41,10 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
-    """A procedural row and its ground truth."""
-    question = general.gqa(rng, general.GQA[number % len(general.GQA)])
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth; `knobs` of `general.scene_of`."""
+    kind = general.GQA[number % len(general.GQA)]
+    question = general.gqa(rng, kind, **knobs).scaled(resolution)
     return general.gqa_row(question, number), question.truth
 
 
@@ -64,5 +65,6 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("radii", "distractors", "resolution"),
     graders={"official": official, "vigorl": released_choice, "clean": clean_text},
 )

@@ -22,7 +22,7 @@ from vigorl_lib.benchmarks import maths
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, closed_answer, released_choice, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
-from vigorl_lib.nano import problems
+from vigorl_lib.nano import problems, puzzles
 from vigorl_lib.prompts import clean_user_text
 from vigorl_lib.records import Example
 from vigorl_lib.stats import share
@@ -121,9 +121,15 @@ def _elements(text: str) -> list[str]:
     return [text]
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth."""
-    question = problems.mathvision(rng, number % len(problems.MATHVISION))
+    question = problems.mathvision(rng, number % len(problems.MATHVISION)).scaled(resolution)
+    return problems.mathvision_row(question), question.truth
+
+
+def nano(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """The same about pictures of the nano world, in its words."""
+    question = puzzles.mathvision(rng, number % len(puzzles.MATHVISION))
     return problems.mathvision_row(question), question.truth
 
 
@@ -185,6 +191,8 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("resolution",),
+    nano=nano,
     graders={"official": official, "vigorl": released_choice, "clean": clean},
     figures=figures,
 )

@@ -47,9 +47,10 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
-    """A procedural row and its ground truth."""
-    question = general.pope(rng, general.POPE[number % len(general.POPE)])
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth; `knobs` of `general.scene_of`."""
+    kind = general.POPE[number % len(general.POPE)]
+    question = general.pope(rng, kind, **knobs).scaled(resolution)
     return general.pope_row(question), question.truth
 
 
@@ -113,6 +114,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("radii", "distractors", "resolution"),
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},
     figures=figures,
 )

@@ -67,9 +67,10 @@ def extract_letter(text: str) -> str | None:
     return None
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
-    """A procedural row and its ground truth."""
-    question = general.realworldqa(rng, general.REALWORLDQA[number % len(general.REALWORLDQA)])
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth; `knobs` of `general.scene_of`."""
+    kind = general.REALWORLDQA[number % len(general.REALWORLDQA)]
+    question = general.realworldqa(rng, kind, **knobs).scaled(resolution)
     return general.realworldqa_row(question), question.truth
 
 
@@ -100,5 +101,6 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("radii", "distractors", "resolution"),
     graders={"official": official, "vigorl": released_choice, "clean": clean},
 )

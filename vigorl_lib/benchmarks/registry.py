@@ -40,6 +40,7 @@ _MODULES = (sat2, blink, robospatial, vstar, visualwebarena, pope, gqa, ai2d, re
 FAMILIES: dict[str, Family] = {
     family.name: family for family in (*(module.FAMILY for module in _MODULES), *screenspot.FAMILIES)
 }
+RESOLUTIONS = (0.25, 4)  # lowest and highest of a twin: from some hundred pixels along a side to thousands
 TWIN_SPLITS = ("train", "dev", "test")  # they never share a scene: the split is part of every scene's seed
 
 
@@ -83,18 +84,26 @@ def load(
 
     `name` is one of `names()`, "released" (`benchmarks/released.py`), or the path of a file in the schema of
     `benchmarks/own.py`, which gives all of its rows ("own" with that path as `source`: those of one split). `source` is
-    "twin" (procedural, needs `limit`; about 15 ms an item), "nano" (a twin in the words of the nano base, where the
-    twin itself goes beyond them), "hub", or the path of a file or of a folder laid out like the
-    hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets the twin's scenes and the order of the
-    options. `revision` is the hub's commit; where none is known and none is given, a warning names the present one: pin
-    that where figures are to be compared.
+    "twin" (procedural, needs `limit`; about 15 ms an item), "nano" (a twin's other skin, for the nano base: pictures of
+    its world in place of words and numbers that must be read; a twin without these has none), "hub", or the path of a
+    file or of a folder laid out like the hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets
+    the twin's scenes and the order of the options. `revision` is the hub's commit; where none is known and none is
+    given, a warning names the present one: pin that where figures are to be compared.
 
     `circular` asks each question in every rotation of its options (SAT), a group of examples in place of one.
 
-    `knobs` make a twin easier or harder: `resolution` (times as many pixels along each side), of SAT-2 and V*Bench
-    `hops` (numbers of moves), `radii` (of the things, in pixels at resolution 1) and `distractors` (more things), of
-    the three ScreenSpots `windows` and `line` (height of a line in pixels, from which all sizes of controls follow).
-    The other twins have none.
+    `knobs` make a twin easier or harder. All twins have `resolution` (times as many pixels along each side; of the
+    ScreenSpots a larger screen, with controls of the same size). Besides:
+
+    * `radii` (smallest and largest, of things, in pixels at resolution 1): SAT-2, V*Bench, POPE, GQA, RoboSpatial,
+      RealWorldQA, and in BLINK the nine tasks about scenes;
+    * `distractors` (so many more things, which no question is about): these but BLINK, which has scenes that are full;
+    * `hops` (numbers of moves): SAT-2 and V*Bench;
+    * `line` (least and largest height of a line in pixels, from which all sizes of controls follow) and `windows` (of a
+      desktop): the ScreenSpots.
+
+    AI2D, MathVision, We-Math and VisualWebArena have no more: their figures and pages are laid out for just what is in
+    them, and what is asked about gets smaller with the resolution. Nano skins have no knobs.
 
     Raises ValueError naming file and row on whatever is not as expected, FileNotFoundError on a missing file
     or download. With a list as `left_out`, every image is opened once, rows that can not be asked are left out instead,
@@ -256,8 +265,12 @@ def _twins(
     knobs: Mapping[str, Any],
 ) -> Iterator[Example]:
     make = family.nano if source == "nano" else family.twin
+    if make is None and family.twin:
+        raise ValueError(
+            f'{family.name!r} has no nano skin: no words are to be read in its twin, so take source "twin"'
+        )
     if make is None:
-        raise ValueError(f'{family.name!r} has no {source} yet; give "hub" or the path of its rows as the source')
+        raise ValueError(f"{family.name!r} has no {source}: give the path of its rows as the source")
     if split not in TWIN_SPLITS:
         raise ValueError(f"a twin has the splits {', '.join(TWIN_SPLITS)}, not {split!r}")
     if limit is None:
@@ -265,6 +278,9 @@ def _twins(
     if unknown := set(knobs) - set(family.knobs if source == "twin" else ()):
         known = ", ".join(family.knobs) if source == "twin" and family.knobs else "none"
         raise ValueError(f"the {source} of {family.name!r} has no knob {', '.join(sorted(unknown))}; known: {known}")
+    resolution = knobs.get("resolution", 1)
+    if not RESOLUTIONS[0] <= resolution <= RESOLUTIONS[1]:
+        raise ValueError(f"resolution is {resolution}; a twin is drawn at {RESOLUTIONS[0]} to {RESOLUTIONS[1]} times")
     turned = "".join(f"-{name}{value}" for name, value in sorted(knobs.items())).replace(" ", "")
     for number in range(limit):
         rng = random.Random(sources.digest(f"{family.name}/{split}/{seed}/{number // family.block}"))

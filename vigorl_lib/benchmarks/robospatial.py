@@ -84,9 +84,10 @@ def inside(corners: Sequence[tuple[float, float]], x: float, y: float) -> bool:
     return odd
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
-    """A procedural row and its ground truth."""
-    question = general.robospatial(rng, general.ROBOSPATIAL[number % len(general.ROBOSPATIAL)])
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0, **knobs: Any) -> tuple[Row, dict[str, Any]]:
+    """A procedural row and its ground truth; `knobs` of `general.scene_of`."""
+    kind = general.ROBOSPATIAL[number % len(general.ROBOSPATIAL)]
+    question = general.robospatial(rng, kind, **knobs).scaled(resolution)
     return general.robospatial_row(question), question.truth
 
 
@@ -155,6 +156,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("radii", "distractors", "resolution"),
     graders={"official": official, "vigorl": released, "clean": clean},
     figures=figures,
 )

@@ -96,9 +96,9 @@ def read_lines(path: Path, split: str) -> Iterator[tuple[Path, int, Row]]:
                 raise ValueError(f"{path}:{number + 1}: not a row with an image ({error!r}); correct it") from error
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth."""
-    question = webpages.step(rng, number)
+    question = webpages.step(rng, number).scaled(resolution)
     return webpages.visualwebarena_row(rng, question, number), question.truth
 
 
@@ -170,6 +170,7 @@ FAMILY = Family(
     hub=Hub(repos={"gsarch/vigorl_datasets": None}, files={}, rows={}),
     example=example,
     twin=twin,
+    knobs=("resolution",),
     nano=nano,
     graders={"vigorl": released, "clean": clean},
     read=read_lines,

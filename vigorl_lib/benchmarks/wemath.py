@@ -24,7 +24,7 @@ from vigorl_lib.answers import letter, right_option
 from vigorl_lib.benchmarks.family import Family, Grade, Hub, Reply, Row
 from vigorl_lib.benchmarks.graders import answer_span, clean_letter, released_choice, verdict
 from vigorl_lib.benchmarks.sources import encoded_image, text_cell
-from vigorl_lib.nano import problems
+from vigorl_lib.nano import problems, puzzles
 from vigorl_lib.prompts import options_as_letters
 from vigorl_lib.records import Example
 from vigorl_lib.stats import counted, share
@@ -64,11 +64,16 @@ def example(row: Row, id: str, seed: int) -> Example:
     )
 
 
-def twin(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+def twin(rng: random.Random, number: int, *, resolution: float = 1.0) -> tuple[Row, dict[str, Any]]:
     """A procedural row and its ground truth."""
-    block, row = divmod(number, problems.WEMATH_ROWS)
-    question = problems.wemath(rng, row)
-    return problems.wemath_row(question, 2 * block + (row >= 3), number), question.truth
+    question = problems.wemath(rng, number % problems.WEMATH_ROWS).scaled(resolution)
+    return problems.wemath_row(question, number), question.truth
+
+
+def nano(rng: random.Random, number: int) -> tuple[Row, dict[str, Any]]:
+    """The same about pictures of the nano world, in its words."""
+    question = puzzles.wemath(rng, number % problems.WEMATH_ROWS)
+    return problems.wemath_row(question, number), question.truth
 
 
 def official(reply: Reply, example: Example) -> Grade:
@@ -153,6 +158,8 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
+    knobs=("resolution",),
+    nano=nano,
     block=problems.WEMATH_ROWS,
     graders={"official": official, "vigorl": released_choice, "clean": clean_letter},
     figures=figures,

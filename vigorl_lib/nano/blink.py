@@ -15,19 +15,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from vigorl_lib.nano import general, world
+from vigorl_lib.nano import correspondence, general, world
 from vigorl_lib.nano.drawing import INK, Pen, Place, Question, arrow, label, mark, png, shape, turned
-from vigorl_lib.nano.world import COLOURS, NAMES, SHAPES, SIDE, Scene
+from vigorl_lib.nano.world import COLOURS, NAMES, RADII, SHAPES, SIDE, Scene
 
 SECOND_OR_THIRD = ("the second image", "the third image")
 IMAGES = ("the first image", "the second image", "the third image", "the fourth image")
-POINTS = ("Point A", "Point B", "Point C", "Point D")
 CORNER = 420  # where the missing corner of a jigsaw begins: through the middle of the grid's third row and column
 FRAME = 448  # width of a camera's picture of a scene
 
 
-def _scene(rng: random.Random, count: int) -> Scene:
-    return world.make_scene(rng, names=rng.choices(NAMES, k=count))
+def _scene(rng: random.Random, count: int, **knobs: Any) -> Scene:
+    return world.make_scene(rng, names=rng.choices(NAMES, k=count), **knobs)
 
 
 # --- whole pictures ------------------------------------------------------------------------------------
@@ -61,12 +60,12 @@ STYLES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def art_style(rng: random.Random) -> Question:
+def art_style(rng: random.Random, **knobs: Any) -> Question:
     """Which of two pictures is made like the first? Four ways of drawing stand for styles of painting."""
     answer = rng.choice(SECOND_OR_THIRD)
     style, other = rng.sample(list(STYLES), 2)
     styles = (style, style, other) if answer == SECOND_OR_THIRD[0] else (style, other, style)
-    scenes = [_scene(rng, rng.randint(4, 8)) for _ in styles]
+    scenes = [_scene(rng, rng.randint(4, 8), **knobs) for _ in styles]
     return Question(
         "Art_Style",
         "Use the first image as the reference. Which one of the second or the third image has the same style?",
@@ -87,10 +86,10 @@ def _retouched(scene: Scene, index: int) -> Image.Image:
     return image
 
 
-def forensic_detection(rng: random.Random) -> Question:
+def forensic_detection(rng: random.Random, **knobs: Any) -> Question:
     """Which of four pictures is untouched? Bad pastes stand for generated photographs, so shapes are the clue."""
     answer = rng.choice(IMAGES)
-    scenes = [_scene(rng, rng.randint(4, 7)) for _ in IMAGES]
+    scenes = [_scene(rng, rng.randint(4, 7), **knobs) for _ in IMAGES]
     pasted = [None if name == answer else rng.randrange(len(s.things)) for name, s in zip(IMAGES, scenes, strict=True)]
     return Question(
         "Forensic_Detection",
@@ -102,13 +101,13 @@ def forensic_detection(rng: random.Random) -> Question:
     )
 
 
-def jigsaw(rng: random.Random) -> Question:
+def jigsaw(rng: random.Random, **knobs: Any) -> Question:
     """Which of two pieces is the missing corner? The other one is of another picture on the same ground.
 
     Things are cut by the seam, so that shape, colour and place decide.
     """
     answer = rng.choice(SECOND_OR_THIRD)
-    scene, other = (_scene(rng, world.CELLS**2) for _ in range(2))
+    scene, other = (_scene(rng, world.CELLS**2, **knobs) for _ in range(2))
     other = dataclasses.replace(other, seed=scene.seed)
     box = (CORNER, CORNER, SIDE, SIDE)
 
@@ -128,10 +127,10 @@ def jigsaw(rng: random.Random) -> Question:
     )
 
 
-def multi_view(rng: random.Random) -> Question:
+def multi_view(rng: random.Random, **knobs: Any) -> Question:
     """Does the camera move left or right? It slides along a flat scene: no depth, so no parallax."""
     answer = rng.choice(("left", "right"))
-    scene, shift = _scene(rng, rng.randint(9, 14)), rng.randint(60, 150)
+    scene, shift = _scene(rng, rng.randint(9, 14), **knobs), rng.randint(60, 150)
     start = rng.randint(0, SIDE - FRAME - shift)
     starts = (start + shift, start) if answer == "left" else (start, start + shift)
     return Question(
@@ -145,10 +144,10 @@ def multi_view(rng: random.Random) -> Question:
     )
 
 
-def visual_similarity(rng: random.Random) -> Question:
+def visual_similarity(rng: random.Random, **knobs: Any) -> Question:
     """Which of two pictures is more like the first? One thing differs in the one, most things in the other."""
     answer = rng.choice(SECOND_OR_THIRD)
-    scene = _scene(rng, rng.randint(7, 10))
+    scene = _scene(rng, rng.randint(7, 10), **knobs)
     names = [thing.name for thing in scene.things]
 
     def changed(count: int) -> Scene:
@@ -171,20 +170,20 @@ def visual_similarity(rng: random.Random) -> Question:
 # --- one scene -----------------------------------------------------------------------------------------
 
 
-def counting(rng: random.Random) -> Question:
+def counting(rng: random.Random, **knobs: Any) -> Question:
     """How many are there? The counted things differ from all others in name; none hides another."""
     options = tuple(map(str, rng.sample(range(1, 8), 4)))
     answer, asked = rng.choice(options), rng.choice(NAMES)
     names = [asked] * int(answer) + general.others(rng, rng.randint(3, 8), asked)
     text = f"How many {asked}{'es' if asked.endswith('cross') else 's'} are in the image?"
-    return general.about(world.make_scene(rng, names=names), "Counting", text, options, answer, asked=asked)
+    return general.about(world.make_scene(rng, names=names, **knobs), "Counting", text, options, answer, asked=asked)
 
 
-def object_localization(rng: random.Random) -> Question:
+def object_localization(rng: random.Random, **knobs: Any) -> Question:
     """Which of two drawn boxes is right? The other one is moved and of another size, and overlaps by half at most."""
     options = ("Box A", "Box B")
     answer, names = rng.choice(options), rng.sample(NAMES, rng.randint(4, 8))
-    scene = world.make_scene(rng, names=names)
+    scene = world.make_scene(rng, names=names, **knobs)
     left, top, right, bottom = true = scene.things[0].box
     while True:
         dx, dy = (rng.choice((-1, 1)) * rng.randint(0, 40) for _ in range(2))
@@ -217,9 +216,9 @@ def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float
     return both / (areas - both)
 
 
-def spatial_relation(rng: random.Random) -> Question:
+def spatial_relation(rng: random.Random, **knobs: Any) -> Question:
     """Is it so, yes or no? Places in the picture's plane only."""
-    return general.relation(rng, "Spatial_Relation")
+    return general.relation(rng, "Spatial_Relation", **knobs)
 
 
 HORIZON, NEAREST = 190, 440  # pixels: the horizon's height, and how far below it a thing at depth 1 stands
@@ -369,167 +368,34 @@ def iq_test(rng: random.Random) -> Question:
     return Question("IQ_Test", text, options, answer, draw, {"rule": rule, "series": series, "choices": choices})
 
 
-# --- correspondence ------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Pose:
-    """How a drawing around (0, 0) lies in a picture: mirrored, turned clockwise, scaled, moved."""
-
-    middle: Place
-    scale: float
-    degrees: float
-    mirrored: bool = False
-
-    def place(self, at: Place) -> Place:
-        x, y = turned((-at[0] if self.mirrored else at[0], at[1]), (0, 0), self.degrees)
-        return self.middle[0] + self.scale * x, self.middle[1] + self.scale * y
-
-
-def _corresponding(
-    rng: random.Random, kind: str, text: str, draw: Callable, points: list[Place], ref: Place
-) -> Question:
-    """REF in the first image; in the second, `points` under shuffled letters, of which the first one is right.
-
-    `draw` makes both pictures without marks.
-    """
-    answer = rng.choice(POINTS)
-    shuffled = rng.sample(points[1:], len(points) - 1)
-    shuffled.insert(POINTS.index(answer), points[0])
-
-    def marked() -> list[Image.Image]:
-        first, second = draw()
-        mark(first, ref, "REF")
-        for name, point in zip("ABCD", shuffled, strict=True):
-            mark(second, point, name)
-        return [first, second]
-
-    places = dict(zip("ABCD", ([round(x), round(y)] for x, y in shuffled), strict=True))
-    return Question(kind, text, POINTS, answer, marked, {"ref": [round(ref[0]), round(ref[1])], "points": places})
-
-
-def visual_correspondence(rng: random.Random) -> Question:
-    """Where is the same point after the camera was turned, moved and the light has changed? The scene is flat."""
-    while True:
-        scene = _scene(rng, rng.randint(8, 12))
-        middle = SIDE / 2 + rng.randint(-40, 40), SIDE / 2 + rng.randint(-40, 40)
-        pose = Pose(middle, rng.uniform(0.75, 1), rng.uniform(-35, 35))
-        chosen = rng.sample(scene.things, 4)
-        points = [pose.place((thing.x - SIDE / 2, thing.y - SIDE / 2)) for thing in chosen]
-        if all(30 <= side <= SIDE - 30 for point in points for side in point):
-            break
-    light = rng.uniform(0.5, 0.85)
-
-    def draw() -> list[Image.Image]:
-        image = world.draw(scene)
-        (a, d), (b, e) = (turned(at, (0, 0), -pose.degrees) for at in ((1 / pose.scale, 0), (0, 1 / pose.scale)))
-        x, y = pose.middle
-        back = (a, b, SIDE / 2 - a * x - b * y, d, e, SIDE / 2 - d * x - e * y)  # where each pixel comes from
-        moved = image.transform(image.size, Image.Transform.AFFINE, back, fillcolor=image.getpixel((0, 0)))
-        return [image, moved.point(lambda value: round(value * light))]
-
-    text = (
-        "A point is circled on the first image, labeled with REF. The camera's position and the light change for the "
-        "second image. Which one of the points A, B, C and D in it is the same point?"
-    )
-    ref = (chosen[0].x, chosen[0].y)
-    return _corresponding(rng, "Visual_Correspondence", text, draw, points, ref)
-
-
-PARTS: dict[str, Place] = {"head": (150, -20), "tail": (-150, 10), "wing": (0, -120), "foot": (10, 120)}
-
-
-def _creature(pose: Pose, colours: list[str]) -> Image.Image:
-    image = Image.new("RGB", (SIDE, SIDE), "#f3efe6")
-    pen, place = ImageDraw.Draw(image), pose.place
-    outline = lambda corners, colour: pen.polygon([place(at) for at in corners], COLOURS[colour], INK, 3)  # noqa: E731
-    outline([(-20, -60), (0, -165), (60, -150), (40, -60)], colours[0])  # wing
-    outline([(-90, -20), (-190, -50), (-170, 60), (-90, 30)], colours[1])  # tail
-    outline([(-15, 60), (0, 135), (50, 135), (30, 60)], colours[2])  # foot
-    outline([(100 * np.cos(a), 70 * np.sin(a)) for a in np.linspace(0, 6.2, 40)], colours[3])
-    outline([(145 + 48 * np.cos(a), -20 + 48 * np.sin(a)) for a in np.linspace(0, 6.2, 40)], colours[4])
-    outline([(186, -30), (232, -12), (186, 6)], "yellow")  # beak
-    return image
-
-
-def semantic_correspondence(rng: random.Random) -> Question:
-    """Which point is on the same part? Two drawn creatures of one plan, with other colours, size, side and posture."""
-    names = rng.sample(list(PARTS), len(PARTS))
-    poses = [
-        Pose((SIDE / 2, SIDE / 2), rng.uniform(0.9, 1.25), rng.uniform(-35, 35), rng.random() < 0.5) for _ in range(2)
-    ]
-    colours = [rng.choices([name for name in COLOURS if name != "yellow"], k=5) for _ in poses]
-    text = (
-        "A point is circled on the first image, labeled with REF. Which one of the points A, B, C and D in the second "
-        "image is on the same part of its animal?"
-    )
-    points = [poses[1].place(PARTS[name]) for name in names]
-    draw = lambda: [_creature(pose, paint) for pose, paint in zip(poses, colours, strict=True)]  # noqa: E731
-    return _corresponding(rng, "Semantic_Correspondence", text, draw, points, poses[0].place(PARTS[names[0]]))
-
-
-ROLES = ("hang it up", "hold it", "join its ends", "work with it")
-HEADS: dict[str, list[Place]] = {  # outlines of what a tool works with, along its axis
-    "hammer": [(150, -75), (215, -75), (215, 75), (150, 75)],
-    "spade": [(140, -55), (205, -60), (255, 0), (205, 60), (140, 55)],
-    "fork": [(140, -50), (250, -50), (250, -30), (175, -30), (175, -10), (250, -10), (250, 10), (175, 10), (175, 30),
-             (250, 30), (250, 50), (140, 50)],
-    "spoon": [(190 + 60 * np.cos(a), 42 * np.sin(a)) for a in np.linspace(0, 6.2, 30)],
-    "knife": [(130, -22), (270, -22), (240, 30), (130, 34)],
-}  # fmt: skip
-
-
-def _tool(pose: Pose, head: str, colours: list[str], grip: int) -> Image.Image:
-    image = Image.new("RGB", (SIDE, SIDE), "#eef1ee")
-    pen, place = ImageDraw.Draw(image), pose.place
-    outline = lambda corners, fill: pen.polygon([place(at) for at in corners], fill, INK, 3)  # noqa: E731
-    outline([(grip - 60, -11), (160, -11), (160, 11), (grip - 60, 11)], "#9aa0a6")  # neck
-    outline([(-170, -26), (grip, -26), (grip, 26), (-170, 26)], COLOURS[colours[0]])
-    outline(HEADS[head], COLOURS[colours[1]])
-    ring = [(-195 + 28 * np.cos(a), 28 * np.sin(a)) for a in np.linspace(0, 6.2, 30)]
-    pen.line([place(at) for at in (*ring, ring[0])], INK, 9, joint="curve")
-    return image
-
-
-def functional_correspondence(rng: random.Random) -> Question:
-    """Which point of another tool is for the same action? Drawn tools with a ring, a grip, a neck and a head.
-
-    The action is not named, and the tools share their plan; BLINK names one, and its tools may differ in all else.
-    """
-    heads = rng.sample(list(HEADS), 2)
-    grips = [rng.randint(-60, 20) for _ in heads]
-    places = [
-        dict(zip(ROLES, [(-195, -28), ((grip - 170) / 2, 0), ((grip + 135) / 2, 0), (195, -10)], strict=True))
-        for grip in grips
-    ]
-    poses = [Pose((SIDE / 2, SIDE / 2), rng.uniform(0.95, 1.2), rng.uniform(0, 360)) for _ in heads]
-    colours = [rng.sample(list(COLOURS), 2) for _ in heads]
-    names = rng.sample(ROLES, len(ROLES))
-    text = (
-        "Points of different tools correspond where they serve the same action. A point is circled on the first image, "
-        "labeled with REF. Which one of the points A, B, C and D in the second image corresponds to it?"
-    )
-    points = [poses[1].place(places[1][name]) for name in names]
-    draw = lambda: [_tool(*parts) for parts in zip(poses, heads, colours, grips, strict=True)]  # noqa: E731
-    return _corresponding(rng, "Functional_Correspondence", text, draw, points, poses[0].place(places[0][names[0]]))
-
-
-TASKS: dict[str, Callable[[random.Random], Question]] = {
+TASKS: dict[str, Callable[..., Question]] = {
     "Art_Style": art_style,
     "Counting": counting,
     "Forensic_Detection": forensic_detection,
-    "Functional_Correspondence": functional_correspondence,
+    "Functional_Correspondence": correspondence.functional_correspondence,
     "IQ_Test": iq_test,
     "Jigsaw": jigsaw,
     "Multi-view_Reasoning": multi_view,
     "Object_Localization": object_localization,
     "Relative_Depth": relative_depth,
     "Relative_Reflectance": relative_reflectance,
-    "Semantic_Correspondence": semantic_correspondence,
+    "Semantic_Correspondence": correspondence.semantic_correspondence,
     "Spatial_Relation": spatial_relation,
-    "Visual_Correspondence": visual_correspondence,
+    "Visual_Correspondence": correspondence.visual_correspondence,
     "Visual_Similarity": visual_similarity,
 }
+OF_SCENES = (
+    "Art_Style", "Counting", "Forensic_Detection", "Jigsaw", "Multi-view_Reasoning", "Object_Localization",
+    "Spatial_Relation", "Visual_Correspondence", "Visual_Similarity",
+)  # fmt: skip
+SMALLEST = 20  # pixels, of a radius
+
+
+def blink(rng: random.Random, task: str, *, radii: tuple[int, int] = RADII) -> Question:
+    """A question of one task; `radii` are those of the things (original pixels) in the tasks of `OF_SCENES`."""
+    if radii[0] < SMALLEST:
+        raise ValueError(f"radii {radii}: below {SMALLEST} pixels a mark hides what it is set on")
+    return TASKS[task](rng, radii=radii) if task in OF_SCENES else TASKS[task](rng)
 
 
 def blink_row(question: Question) -> dict[str, Any]:

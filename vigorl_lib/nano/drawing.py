@@ -21,6 +21,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 INK = "#1d2126"
 MARK = "#e0004d"
+PLACES = ("boxes", "free", "drawn", "points", "ref", "starts")  # what in a ground truth is in pixels of the pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,24 @@ class Question:
     def place(self) -> int:
         """Where the answer stands among the options; 0 is the first."""
         return self.options.index(self.answer)
+
+    def scaled(self, resolution: float) -> Question:
+        """The same with so many times as many pixels along each side, in the pictures and the truth's places."""
+        places = {name: _times(self.truth[name], resolution) for name in PLACES if name in self.truth}
+        draw = lambda: [resized(image, resolution) for image in self.draw()]  # noqa: E731
+        return dataclasses.replace(self, draw=draw, truth=self.truth | places)
+
+
+def _times(places: Any, factor: float) -> Any:
+    if isinstance(places, dict):
+        return {name: _times(place, factor) for name, place in places.items()}
+    return [_times(place, factor) for place in places] if isinstance(places, list) else round(places * factor)
+
+
+def resized(image: Image.Image, resolution: float) -> Image.Image:
+    """The picture with so many times as many pixels along each side."""
+    width, height = (round(side * resolution) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def png(image: Image.Image) -> bytes:

@@ -428,6 +428,12 @@ WEMATH_ROWS = 7  # of one problem of two steps and one of three
 NONE_RIGHT = "No correct answer"
 
 
+def wemath_key(row: int) -> tuple[int, int, str]:
+    """Of one of the seven rows: how many steps its problem has, which of its questions it is (from 0), and its key."""
+    steps, which = (2, row) if row < 3 else (3, row - 3)
+    return steps, which, f"{steps}steps_{which + 1 if which < steps else 'multi'}"
+
+
 def wemath(rng: random.Random, row: int) -> Question:
     """One of the seven questions (0 … 6) of a problem of two steps and one of three: `rng` decides which problems.
 
@@ -437,20 +443,20 @@ def wemath(rng: random.Random, row: int) -> Question:
     """
     two, three = rng.choice(TWO_STEPS), rng.choice(THREE_STEPS)
     problems = two[0](rng), three[0](rng)
-    steps, which = (2, row) if row < 3 else (3, row - 3)
+    steps, which, key = wemath_key(row)
     (make, concepts, texts), problem = (two, three)[steps - 2], problems[steps - 2]
     own = random.Random(rng.getrandbits(64) * WEMATH_ROWS + row)  # else the right letter is one for all rows
     options = _alternatives(own, make, problem, which, 4)
-    key = f"{steps}steps_{which + 1 if which < steps else 'multi'}"
     truth = {"given": problem.given, "concepts": list(concepts)}
     return Question(key, texts[which], options, problem.answers[which], lambda: [problem.draw()], truth)
 
 
-def wemath_row(question: Question, problem: int, number: int) -> dict[str, Any]:
-    """The question with the columns of `We-Math/We-Math`; rows of one problem share its number.
+def wemath_row(question: Question, number: int) -> dict[str, Any]:
+    """The question with the columns of `We-Math/We-Math`; the rows of one problem share its ID.
 
     A problem itself takes one to know what its steps do.
     """
+    problem = 2 * (number // WEMATH_ROWS) + (number % WEMATH_ROWS >= 3)
     (image,) = question.draw()
     texts = [*question.options, NONE_RIGHT]
     step, concepts = question.kind.split("_")[1], question.truth["concepts"]

@@ -20,8 +20,6 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
-
 from vigorl_lib.nano import drawing, world
 from vigorl_lib.nano.world import DIRECTIONS, NAMES, OPPOSITE, PATTERNS, Scene
 
@@ -44,6 +42,19 @@ class Item:
     directions: tuple[str, ...]
 
 
+def check_distractors(distractors: int, *, fullest: int) -> None:
+    """Raises ValueError where a scene that has up to `fullest` things without any has no room for so many."""
+    most = world.CELLS**2 - fullest
+    if not 0 <= distractors <= most:
+        raise ValueError(f"distractors is {distractors}; a scene has room for 0 to {most}")
+
+
+def check_sizes(radii: tuple[int, int]) -> None:
+    """Raises ValueError where not even the smallest and the largest of these radii can be told apart."""
+    if radii[1] < SIZE_MARGIN * radii[0]:
+        raise ValueError(f"radii {radii}: sizes can not be told apart; the larger must be {SIZE_MARGIN} times")
+
+
 def route_scene(
     rng: random.Random, ground: world.Ground = "plain", *, radii: tuple[int, int] = world.RADII, distractors: int = 0
 ) -> Scene:
@@ -52,8 +63,7 @@ def route_scene(
     The names on offer are the four others, all of them present: neither the question's words nor the
     list of things in view tells which one is right. With `distractors` there are so many more of these four.
     """
-    if not 0 <= distractors <= world.CELLS**2 - 7:
-        raise ValueError(f"distractors is {distractors}; a scene has room for 0 to {world.CELLS**2 - 7}")
+    check_distractors(distractors, fullest=7)
     start, *others = rng.sample(NAMES, 5)
     names = [start, *others, *rng.sample(others, 2), *rng.choices(others, k=distractors)]
     return world.make_scene(rng, names=names, ground=ground, radii=radii)
@@ -107,9 +117,7 @@ def sat2_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str |
     """
     if min(hops) < 2:
         raise ValueError(f"hops {hops}: the SAT-2 twin needs at least two")
-    low, high = knobs.get("radii", world.RADII)
-    if high < SIZE_MARGIN * low:
-        raise ValueError(f"radii {(low, high)}: sizes can not be told apart; the larger must be {SIZE_MARGIN} times")
+    check_sizes(knobs.get("radii", world.RADII))
     kind = kind or ("goal_aim" if rng.random() < 0.7 else "action_consequence")
     if kind == "goal_aim":
         scene, route, directions = _routed(rng, rng.choice(hops), **knobs)
@@ -178,8 +186,7 @@ def screen_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str
 
 def png(scene: Scene, resolution: float = 1.0) -> bytes:
     """The scene's picture (original frame: 672 x 672, times `resolution` along each side) as PNG bytes."""
-    image, side = world.draw(scene), round(world.SIDE * resolution)
-    return drawing.png(image if side == world.SIDE else image.resize((side, side), Image.Resampling.BICUBIC))
+    return drawing.png(drawing.resized(world.draw(scene), resolution))
 
 
 def truth(item: Item, resolution: float = 1.0) -> dict[str, Any]:

@@ -42,6 +42,7 @@ Ground = Literal["plain", "screen"]
 CELLS = 4  # things sit on a jittered 4 x 4 grid, so that none hides another
 JITTER = 24
 RADII = (36, 58)
+RADIUS_LIMITS = (SCALE, SIDE // CELLS // 2 - JITTER - 1)  # two periods of a pattern across; what a cell holds
 # A period of exactly SCALE pixels is what the view's resampling filter removes completely.
 PATTERN_PERIOD = SCALE
 PATTERN_STRENGTH = 0.3
@@ -91,6 +92,8 @@ def make_scene(
     """Place one thing per entry of `names` (repeats allowed) on the jittered grid; `radii` in original pixels."""
     if not 1 <= len(names) <= CELLS**2:
         raise ValueError(f"a scene holds 1 to {CELLS**2} things, not {len(names)}")
+    if not RADIUS_LIMITS[0] <= radii[0] <= radii[1] <= RADIUS_LIMITS[1]:
+        raise ValueError(f"radii {radii}: in a scene they go from {RADIUS_LIMITS[0]} up to {RADIUS_LIMITS[1]} pixels")
     cell = SIDE // CELLS
     things = []
     for name, place in zip(names, rng.sample(range(CELLS**2), len(names)), strict=True):
