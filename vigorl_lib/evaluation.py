@@ -66,7 +66,8 @@ def predict(
     seeded per chunk, so a resumed run draws what an unbroken one would have drawn. `prompts` as in `policy.answer`.
     """
     done = load_predictions(path)
-    for start in tqdm(range(0, len(examples), chunk), desc=title or mode, unit="chunk", leave=False):
+    bar = {"desc": title or mode, "unit": "chunk", "leave": False, "disable": len(examples) <= chunk}
+    for start in tqdm(range(0, len(examples), chunk), **bar):
         waiting = [example for example in examples[start : start + chunk] if example.id not in done]
         if not waiting:
             continue
