@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import time
@@ -20,8 +21,8 @@ from vigorl_lib.faithfulness import suite
 from vigorl_lib.policy import load_policy
 from vigorl_lib.runs import PACKAGE, record_measurements
 
-# As in the Makefile; the C library reads them when it starts.
-MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "MALLOC_TOP_PAD_": "67108864"}
+# The Makefile's; the C library reads them when it starts.
+MEMORY = dict(re.findall(r"^export (MALLOC_\w+) = (\d+)$", (PACKAGE.parent / "Makefile").read_text(), re.MULTILINE))
 LEDGER = PACKAGE.parent / "outputs/reference/measurements.json"
 
 
