@@ -75,11 +75,12 @@ def test_papermill_sees_the_same_parameters(path):
     assert list(seen) == list(read_parameters(path)), "no `=` in a comment: papermill drops such a line"
 
 
-def test_cells_are_few_and_short(book):
+def test_cells_are_few_and_short(path, book):
     cells = [cell for cell in book.cells if "parameters" not in cell.metadata.get("tags", [])]
     sizes = [len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code"]  # parameters are a table
     assert len(book.cells) <= 60
     assert max(sizes) <= 30
+    assert len(read_parameters(path)) <= 40, "who steps through reads them all"
     assert statistics.median(sizes) <= 8
     lines = [line for source in code(book) for line in source.splitlines()]
     assert [line for line in lines if len(line) > 100] == []
