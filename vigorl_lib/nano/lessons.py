@@ -26,7 +26,7 @@ LISTING_SHARE, QUESTION_SHARE, FORMAT_SHARE = 0.22, 0.36, 0.36  # of the convers
 # that is given for it, and it goes on for as many moves as are asked; else it begins, moves and ends anywhere, early.
 # Where sizes are asked for it moves at least once, measures every thing and compares at every move. A base that saw
 # mostly guesses there did not learn to repeat the size that it had said, and one that compared without measuring said a
-# size at random (191 of 324 right after 300,000 lessons), though asked for two points it found the larger.
+# size at random, though asked for two points it found the larger.
 START_FROM_QUESTION, FOLLOW, FINISH = 0.85, 0.9, 0.2
 # How many colours the things of a skill's picture have, with rates. A base that seldom meets two things of one colour
 # finds a shape by its colour instead of its place: where it errs, it names the right colour and another thing's shape.
