@@ -558,10 +558,9 @@ def _beginnings(
     begun = {name: [up_to_answer(text, keep) for text in texts] for name, keep in cuts.items()}
     known = all("names" in (example.truth or ()) for example in examples)
     move, placebo = (another_thing, same_thing) if known else (far_away, close_by)
-    shared = policy.view_of(examples[0]) if known else None  # photographs differ in size
     for name, place in (("first point moved", move), ("placebo move", placebo)):
         begun[name] = [
-            up_to_first_point(example, text, shared or policy.view_of(example), place)
+            up_to_first_point(example, text, policy.view_of(example), place)
             for example, text in zip(examples, texts, strict=True)
         ]
     return begun
