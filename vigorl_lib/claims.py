@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
 import yaml
 
 from vigorl_lib import stats
@@ -251,7 +252,8 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
     """
     began = time.monotonic()
     folder = make(arm, seed, arm.steps) if arm.steps else folder_of(arm, seed)
-    policy = load_policy(folder / arm.steps[-1] / "model" if arm.steps else BASE)
+    # In fp32 on a GPU too, as the profile trains: predictions differ by no more than the order of sums.
+    policy = load_policy(folder / arm.steps[-1] / "model" if arm.steps else BASE, dtype=torch.float32)
     path = result_path(arm, seed, reference)
     path.parent.mkdir(parents=True, exist_ok=True)
     answers: dict[str, Any] = {}
