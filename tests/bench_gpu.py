@@ -39,6 +39,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -50,7 +51,6 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, PrinterCallback, Qwen2_5_VLConfig, TrainerCallback
 
-from tests.bench_training import seen_once
 from tests.test_prediction import QWEN_3B, qwen2_5_vl
 from vigorl_lib.attention import see_by_length
 from vigorl_lib.policy import LocalPolicy
@@ -61,7 +61,7 @@ from vigorl_lib.traces import render_answer, render_call
 from vigorl_lib.training import GRPOSettings
 from vigorl_lib.views import Zoom
 
-ROWS = {"lora_single": 8, "full_single": 4, "lora_multi": 4, "full_multi": 2}  # of a pass, on an H200
+ROWS = {"lora_single": 8, "full_single": 8, "lora_multi": 4, "full_multi": 4}  # of a pass, on an H200
 CONFIGURATIONS = tuple(ROWS)
 OPENING, END = "<|im_start|>assistant\n", "<|im_end|>"
 ON_GPU = torch.cuda.is_available()
@@ -287,7 +287,14 @@ def compared(result: dict[str, Any], config: Any, device: prediction.Device) -> 
         model = prediction.build(config, settings, weights, computed=how["dtype"])
         rows = settings.prompts_per_step * settings.group_size
         _, _, work = prediction._generation(
-            model, device, rows=rows, prompt=how["longest"], new=result["new"], turns=1, computed=how["dtype"]
+            model,
+            device,
+            rows=rows,
+            prompts=settings.prompts_per_step,
+            prompt=how["longest"],
+            new=result["new"],
+            turns=1,
+            computed=how["dtype"],
         )
         result = result | {"predicted_generation_s": work.seconds}
     scored = settings.prompts_per_step * settings.group_size * settings.max_completion_length
@@ -328,14 +335,14 @@ def measure(name: str, chosen: argparse.Namespace, folder: Path) -> dict[str, An
     settings = dataclasses.replace(settings_of(name, chosen, rollout), completions_per_pass=chosen.rows or ROWS[name])
     print(f"{name}: {count} rollouts of {whole.tokens} tokens, {settings.passes()} passes", flush=True)
 
-    trainer = training.grpo_trainer(policy, examples, mode, settings, folder / name, zoom=zoom)
+    with mock.patch.object(training, "fuse") if chosen.unfused else nullcontext():
+        trainer = training.grpo_trainer(policy, examples, mode, settings, folder / name, zoom=zoom)
     profile = folder / f"{name}.profile.txt" if chosen.profile else None
     watch = Watch(trainer, written, profile, settings.max_steps)
     trainer.add_callback(watch)
     trainer.remove_callback(PrinterCallback)
     try:
-        with seen_once(policy) if chosen.seen_once else nullcontext():
-            trainer.train()
+        trainer.train()
         memory = (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()) if ON_GPU else (0, 0)
         if not chosen.padded and watch.rollout != {(prompt.tokens, rollout)}:
             raise RuntimeError(f"rollouts have (prompt, completion) {watch.rollout}, not {(prompt.tokens, rollout)}")
@@ -436,7 +443,7 @@ def main() -> int:
     parser.add_argument("--checkpointing", action="store_true", help="compute activations again")
     parser.add_argument("--new", type=int, default=128, help="tokens to generate for real; 0: none")
     parser.add_argument("--padded", action="store_true", help="prompts of two lengths, so that rows are padded")
-    parser.add_argument("--seen-once", action="store_true", help="equal pictures of a pass are seen once")
+    parser.add_argument("--unfused", action="store_true", help="without what `vigorl_lib.fused` does")
     parser.add_argument("--window-by-window", action="store_true", help="as transformers calls the vision attention")
     parser.add_argument("--profile", action="store_true", help="one more update, its operations to a text file")
     chosen = parser.parse_args()

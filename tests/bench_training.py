@@ -5,8 +5,8 @@
 With a model of true size, on a GPU: `--model Qwen/Qwen2.5-VL-3B-Instruct --rows 8`. One pass is forward and backward
 over a batch of the policy's own conversations, the vision tower frozen.
 
-features   a group's rollouts share their picture: seen once, or once for each rollout. TRL gives every rollout its
-           pixels; a vision tower that knows equal pictures again needs no loop of one's own
+features   a group's rollouts share their picture: seen once (`fused.see_once`), or once for each rollout. TRL gives
+           every rollout its pixels
 padding    batches of rows in length order, or in random order: seconds for the same rows
 attention  sdpa, or eager
 head       log-probabilities in tiles (TRL's fused head), or from whole logits: seconds, and bytes at the peak
@@ -22,8 +22,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from trl.trainer.utils import add_fused_lm_head
 from vigorl_lib import lengths, training
 from vigorl_lib.attention import see_by_length
 from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.fused import see_once
 from vigorl_lib.policy import LocalPolicy, load_policy
 from vigorl_lib.prediction import Device, _Meter, build, measured_device
 from vigorl_lib.prediction import one_pass as predicted_pass
@@ -78,39 +78,6 @@ def one_pass(policy: LocalPolicy, batch: dict[str, torch.Tensor], *, fused: bool
         torch.cuda.synchronize()
 
 
-@contextmanager
-def seen_once(policy: LocalPolicy) -> Iterator[None]:
-    """The vision tower sees each of a batch's different pictures once."""
-    tower = policy.model.model.visual
-    see = tower.forward
-
-    def forward(hidden_states: torch.Tensor, grid_thw: torch.Tensor, **options: Any) -> Any:
-        sizes = grid_thw.prod(-1).tolist()
-        pictures, first, places = hidden_states.split(sizes), [], []
-        for number, picture in enumerate(pictures):
-            same = (k for k, n in enumerate(first) if sizes[n] == sizes[number] and torch.equal(pictures[n], picture))
-            places.append(next(same, len(first)))
-            if places[-1] == len(first):
-                first.append(number)
-        found = see(torch.cat([pictures[n] for n in first]), grid_thw=grid_thw[first], **options)
-        merged = [sizes[n] // tower.spatial_merge_size**2 for n in first]
-
-        def again(features: torch.Tensor) -> torch.Tensor:
-            parts = features.split(merged)
-            return torch.cat([parts[place] for place in places])
-
-        found.pooler_output = again(found.pooler_output)
-        if "deepstack_features" in found:
-            found.deepstack_features = [again(features) for features in found.deepstack_features]
-        return found
-
-    tower.forward = forward
-    try:
-        yield
-    finally:
-        tower.forward = see
-
-
 def compare(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
     """Median seconds of each side, measured in turns after one warm-up; on a CPU those of this process."""
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
@@ -126,11 +93,12 @@ def compare(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, floa
 
 def features(policy: LocalPolicy, talks: Sequence[Any], tokens: Sequence[int], rounds: int) -> dict[str, float]:
     """One picture for all rows, as in a group of rollouts."""
-    batch = batch_of(policy, [talks[0]] * len(talks))
+    batch, tower = batch_of(policy, [talks[0]] * len(talks)), policy.model.model.visual
 
     def once() -> None:
-        with seen_once(policy):
-            one_pass(policy, batch)
+        see_once(policy.model)
+        one_pass(policy, batch)
+        del tower.forward
 
     return compare({"each": lambda: one_pass(policy, batch), "once": once}, rounds)
 

@@ -32,7 +32,7 @@ ROOMS = (
     ("rewards",),
     ("benchmarks",),
     ("nano",),
-    ("prompts", "traces", "answers", "grounding", "stats", "images", "pages", "processors", "attention"),
+    ("prompts", "traces", "answers", "grounding", "stats", "images", "pages", "processors", "attention", "fused"),
     ("runs", "records", "requirements"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -25,6 +25,7 @@ from transformers.cache_utils import Cache, StaticLayer
 
 from vigorl_lib import grounding, images, prompts, traces, views
 from vigorl_lib.attention import see_by_length
+from vigorl_lib.fused import fuse
 from vigorl_lib.processors import load_processor, not_had, save_processor
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Account, Asked, Example, Prediction, Proposal, Refused, StepRequest
@@ -356,6 +357,8 @@ def load_policy(
     see_by_length(model)
     if dtype == torch.float16:
         _see_in_fp32(model, device)
+    elif device.startswith("cuda") and dtype == torch.bfloat16:
+        fuse(model)
     return LocalPolicy(model if load_in_4bit else model.to(device), processor, batch_size=batch_size)
 
 

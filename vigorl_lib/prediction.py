@@ -26,7 +26,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,19 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
-from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    DynamicCache,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+)
 
 from vigorl_lib import lengths
 from vigorl_lib.attention import see_by_length
+from vigorl_lib.fused import fuse
 from vigorl_lib.jobs import GRPOSettings, Settings, SFTSettings
 from vigorl_lib.lengths import Sample
 from vigorl_lib.policy import LocalPolicy
@@ -64,6 +73,7 @@ class Device:
     flops      of a large matrix product, a second; a multiplication and an addition are two
     bandwidth  bytes a second, read or written
     launch     seconds that even the smallest operation takes, Python included
+    step       the same of an operation among those that write a token, where all that surrounds it counts too
     """
 
     name: str
@@ -71,6 +81,7 @@ class Device:
     flops: float
     bandwidth: float
     launch: float
+    step: float = 0.0
 
 
 def measured_device(dtype: torch.dtype = torch.bfloat16) -> Device:
@@ -107,7 +118,27 @@ def measured_device(dtype: torch.dtype = torch.bfloat16) -> Device:
         name, memory = found.name, found.total_memory
     else:
         name, memory = "CPU", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Device(name, memory, 2 * side**3 / product, 2 * left.nbytes / copy, launch)
+    known = Device(name, memory, 2 * side**3 / product, 2 * left.nbytes / copy, launch)
+    return dataclasses.replace(known, step=_step_seconds(known, device, dtype, seconds))
+
+
+def _step_seconds(known: Device, device: torch.device, dtype: torch.dtype, seconds: Callable[..., float]) -> float:
+    """What one operation takes while a tiny language model writes tokens, so small that Python leads."""
+    words = Qwen2Config(
+        vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2,
+        num_key_value_heads=1,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(words, dtype=dtype).to(device).eval()
+    ids, cache = torch.zeros(1, 8, dtype=torch.long, device=device), DynamicCache()
+
+    def write() -> None:
+        model(ids[:, :1], past_key_values=cache, use_cache=True)
+
+    with torch.no_grad():
+        model(ids, past_key_values=cache, use_cache=True)
+        with _Meter(known) as meter:
+            write()
+        return seconds(write, 50) / meter.operations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,14 +212,21 @@ def predict(
     grpo = isinstance(settings, GRPOSettings)
     passes = settings.passes() if grpo else settings.accumulate
     rows = settings.prompts_per_step * settings.group_size // passes if grpo else settings.batch_size
-    whole, written = longest, longest.text
+    whole, written, prompts = longest, longest.text, rows
     if grpo:
         crops = _crops(model.config.vision_config, zoom, settings.max_completion_length)
         written = settings.max_completion_length
         whole = Sample(longest.text + written - sum(crops), (*longest.images, *crops))
+        # TRL mixes the rollouts of a batch, so that a pass may hold any of its prompts.
+        prompts = min(rows, settings.prompts_per_step * settings.steps_per_generation)
     trained = _trained(model)
     gradients = _bytes(trained)
-    learning = one_pass(model, device, rows=rows, sample=whole, scored=written, several=passes > 1, computed=dtype)
+    once = dtype == torch.bfloat16  # a fused model sees equal pictures once
+    seen = [*longest.images] * (prompts if once else rows) + [*whole.images[len(longest.images) :]] * rows
+    several = passes > 1
+    learning = one_pass(
+        model, device, rows=rows, sample=whole, seen=seen, scored=written, several=several, computed=dtype
+    )
     forwards, cache, generating, generation = 0, 0, 0, Work()
     if grpo:
         served = settings.steps_per_generation  # updates on one batch of rollouts
@@ -197,6 +235,7 @@ def predict(
             model,
             device,
             rows=rows * passes * served,
+            prompts=settings.prompts_per_step * served if once else rows * passes * served,
             prompt=longest,
             new=written,
             turns=1 + len(crops),
@@ -370,6 +409,8 @@ def build(
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     see_by_length(model)
+    if (computed or dtype) == torch.bfloat16:
+        fuse(model, _Gate.apply)
     if settings.freeze_vision:
         freeze_vision(model)
     if settings.lora_rank:
@@ -424,7 +465,7 @@ class _Meter(TorchDispatchMode):
     def __init__(self, device: Device) -> None:
         super().__init__()
         self.device = device
-        self.alive = self.peak = 0
+        self.alive = self.peak = self.operations = 0
         self.work = Work()
         self._known: set[int] = set()
 
@@ -443,6 +484,7 @@ class _Meter(TorchDispatchMode):
             moved = sum(map(_moved, [*given, *made]))
             seconds = max(flops / self.device.flops, moved / self.device.bandwidth, self.device.launch)
             self.work = Work(self.work.flops + flops, self.work.seconds + seconds)
+            self.operations += 1
         return result
 
     def since(self, before: Work) -> Work:
@@ -476,6 +518,8 @@ class _LikeGpu(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return _attention(*map(self._cast, args), **kwargs)
+        if func is F.rms_norm:
+            return _Norm.apply(args[0], kwargs["weight"])
         if func in (F.linear, F.conv3d):
             args = [*map(self._cast, args)]
         return func(*args, **kwargs)
@@ -489,6 +533,34 @@ def _attention(query: Any, key: Any, value: Any, *, attn_mask: Any = None, scale
     bias = attn_mask if attn_mask is None else attn_mask.to(query.dtype).expand(-1, query.shape[1], -1, -1)
     kernel = torch.ops.aten._scaled_dot_product_efficient_attention
     return kernel(query, key, value, bias, torch.is_grad_enabled(), 0.0, False, scale=scale)[0]
+
+
+class _Norm(torch.autograd.Function):
+    """`F.rms_norm` as one kernel: what it reads and writes."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(hidden, weight)
+        return hidden.neg()
+
+    @staticmethod
+    def backward(ctx: Any, back: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden, weight = ctx.saved_tensors
+        return back * hidden, torch.empty_like(weight)
+
+
+class _Gate(torch.autograd.Function):
+    """`fused.gated` as one kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate, up)
+        return gate * up
+
+    @staticmethod
+    def backward(ctx: Any, back: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        gate, up = ctx.saved_tensors
+        return back * up, back * gate
 
 
 @contextlib.contextmanager
@@ -528,11 +600,11 @@ def _seen(model: PreTrainedModel, images: Sequence[int]) -> torch.Tensor:
 
 
 def _read(model: PreTrainedModel, rows: int, tokens: int, images: Sequence[int], **cached: Any) -> Any:
-    """The language model's output for `rows` such samples, padding masked."""
+    """The language model's output for `rows` samples of so many tokens, padding masked; the eyes see `images`."""
     ids = torch.empty(rows, tokens, dtype=torch.long, device="meta")
     embedded = model.get_input_embeddings()(ids)
     if images:
-        seen = _seen(model, list(images) * rows)
+        seen = _seen(model, images)
         where = torch.empty(rows, tokens, 1, dtype=torch.bool, device="meta").expand_as(embedded)
         embedded = embedded.masked_scatter(where, seen.to(embedded.dtype))
     before = cached["past_key_values"].get_seq_length() if "past_key_values" in cached else 0
@@ -590,18 +662,21 @@ def one_pass(
     rows: int,
     sample: Sample,
     scored: int,
+    seen: Sequence[int] | None = None,
     several: bool = False,
     computed: torch.dtype | None = None,
 ) -> Pass:
     """Make a pass over `rows` copies of a sample, the last `scored` tokens of each in the loss.
 
-    With `several` the gradients of an earlier pass are there already. `computed` is what autocast computes in.
+    `seen` are the tokens of each picture that the eyes look at, if not of all. With `several` the gradients of an
+    earlier pass are there already. `computed` is what autocast computes in.
     """
+    images = [*sample.images] * rows if seen is None else seen
     with _Meter(device) as meter:
         for _ in range(2 if several else 1):
             before = meter.work
             with _kept(model) as kept, _LikeGpu(computed or model.dtype):
-                hidden = _read(model, rows, sample.tokens, sample.images).last_hidden_state
+                hidden = _read(model, rows, sample.tokens, images).last_hidden_state
                 scores = _Head.apply(hidden[:, -scored:].flatten(0, 1), model.get_output_embeddings().weight)
             forward = meter.since(before)
             torch.autograd.backward(scores, torch.empty_like(scores))
@@ -618,25 +693,26 @@ def _generation(
     device: Device,
     *,
     rows: int,
+    prompts: int,
     prompt: Sample,
     new: int,
     turns: int,
     computed: torch.dtype,
 ) -> tuple[int, int, Work]:
-    """Bytes of the cache at full length, bytes besides at the peak, and the work.
+    """Bytes of the cache at full length, bytes besides at the peak, and the work; `prompts` pictures are seen.
 
     Every turn reads all before it again, as TRL's loop does; a step of generation is made with half of what is new.
     """
     model.eval()
     with _Meter(device) as reading, _LikeGpu(computed):
-        cache = _read(model, rows, prompt.tokens, prompt.images, use_cache=True).past_key_values
+        cache = _read(model, rows, prompt.tokens, [*prompt.images] * prompts, use_cache=True).past_key_values
     a_token = _bytes(tensor for layer in cache.layers for tensor in (layer.keys, layer.values)) // prompt.tokens
     longer = DynamicCache()
     for number, layer in enumerate(cache.layers):
         half = layer.keys.new_empty(*layer.keys.shape[:2], prompt.tokens + new // 2, layer.keys.shape[3])
         longer.update(half, half.clone(), number)
     del cache
-    with _Meter(device) as writing, _LikeGpu(computed):
+    with _Meter(dataclasses.replace(device, launch=device.step)) as writing, _LikeGpu(computed):
         hidden = _read(model, rows, 1, (), past_key_values=longer, use_cache=True).last_hidden_state
         (hidden @ model.get_output_embeddings().weight.t()).float().softmax(-1)
     model.train()

@@ -50,6 +50,7 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from vigorl_lib import lengths, prompts, rewards
 from vigorl_lib.attention import see_by_length
 from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.fused import fuse
 from vigorl_lib.images import shown_size
 from vigorl_lib.jobs import GRPOSettings, Job, Settings, SFTSettings, read_run, write_run
 from vigorl_lib.policy import LocalPolicy, load_policy, save_policy
@@ -422,6 +423,8 @@ def sft_trainer(
         dataloader_num_workers=workers,
         disable_tqdm=True,
     )
+    if dtype == torch.bfloat16:
+        fuse(model)
     trainer = SFTTrainer(
         model=model,
         processing_class=processor,
@@ -616,6 +619,8 @@ def grpo_trainer(
         order = random.Random(settings.seed).sample(range(len(examples)), len(examples))
         examples = [examples[i] for i in lengths.longest_first(order, [tokens[i] for i in order])]
     views = Views(policy.view_of, examples)
+    if dtype == torch.bfloat16:
+        fuse(policy.model)
     trainer = GRPOTrainer(
         model=policy.model,
         processing_class=policy.processor,
@@ -627,7 +632,10 @@ def grpo_trainer(
         peft_config=adapter(settings.lora_rank),
     )
     if trainer.ref_model is not None:  # TRL has loaded it itself, and holds its log-probabilities against the policy's
-        see_by_length(trainer.accelerator.unwrap_model(trainer.ref_model))
+        reference = trainer.accelerator.unwrap_model(trainer.ref_model)
+        see_by_length(reference)
+        if dtype == torch.bfloat16:
+            fuse(reference)
     _learn_in_fp32(trainer)
     return _without_printing(trainer)
 

@@ -1,0 +1,79 @@
+"""A Qwen VL model in fewer and larger steps, as a GPU wants them; what it computes stays the same function.
+
+norms     one kernel each instead of six (`torch.nn.functional.rms_norm`)
+units     the gate's silu and its product in one kernel, made by `torch.compile`
+stream    what goes from layer to layer is bf16 where weights in fp32 learn, as in the released run's FSDP; autocast
+          alone leaves it in fp32
+pictures  equal ones of a batch, as of a group's rollouts, are seen once
+
+What each is worth measures tests/bench_gpu.py (`--unfused` is without).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+Gate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """The middle of a gated unit, elementwise."""
+    return F.silu(gate) * up
+
+
+def fuse(model: PreTrainedModel, gate: Gate | None = None) -> None:
+    """Change a Qwen VL model that computes in bf16, in place, once. `gate` takes the place of the compiled `gated`."""
+    if "forward" in vars(model.model.visual):
+        return
+    gate = gate or torch.compile(gated, dynamic=True)
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = MethodType(_norm, module)
+        elif "gate_proj" in dict(module.named_children()):
+            module.forward = MethodType(functools.partial(_unit, gate), module)
+    model.get_input_embeddings().register_forward_hook(lambda module, ids, embedded: embedded.bfloat16())
+    see_once(model)
+
+
+def _norm(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+    return F.rms_norm(hidden, (hidden.shape[-1],), self.weight.to(hidden.dtype), self.variance_epsilon)
+
+
+def _unit(gate: Gate, self: Any, hidden: torch.Tensor) -> torch.Tensor:
+    return self.down_proj(gate(self.gate_proj(hidden), self.up_proj(hidden)))
+
+
+def see_once(model: PreTrainedModel) -> None:
+    """Let the vision tower of a Qwen VL model see each of a batch's different pictures once."""
+    tower = model.model.visual
+    see = tower.forward
+
+    @functools.wraps(see)
+    def forward(hidden_states: torch.Tensor, grid_thw: torch.Tensor, **options: Any) -> Any:
+        sizes = grid_thw.prod(-1).tolist()
+        pictures, first, places = hidden_states.split(sizes), [], []
+        for number, picture in enumerate(pictures):
+            same = (k for k, n in enumerate(first) if sizes[n] == sizes[number] and torch.equal(pictures[n], picture))
+            places.append(next(same, len(first)))
+            if places[-1] == len(first):
+                first.append(number)
+        found = see(torch.cat([pictures[n] for n in first]), grid_thw=grid_thw[first], **options)
+        merged = [sizes[n] // tower.spatial_merge_size**2 for n in first]
+
+        def again(features: torch.Tensor) -> torch.Tensor:
+            parts = features.split(merged)
+            return torch.cat([parts[place] for place in places])
+
+        found.pooler_output = again(found.pooler_output)
+        if "deepstack_features" in found:
+            found.deepstack_features = [again(features) for features in found.deepstack_features]
+        return found
+
+    tower.forward = forward
