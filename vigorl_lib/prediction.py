@@ -126,7 +126,7 @@ def _step_seconds(known: Device, device: torch.device, dtype: torch.dtype, secon
     """What one operation takes while a tiny language model writes tokens, so small that Python leads."""
     words = Qwen2Config(
         vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2,
-        num_key_value_heads=1,
+        num_key_value_heads=2,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(words, dtype=dtype).to(device).eval()
     ids, cache = torch.zeros(1, 8, dtype=torch.long, device=device), DynamicCache()
