@@ -267,7 +267,7 @@ def settings_of(name: str, chosen: argparse.Namespace, rollout: int) -> GRPOSett
     )
 
 
-def compared(result: dict[str, Any], config: Any, device: prediction.Device) -> dict[str, Any]:
+def compared(result: dict[str, Any], config: Any, device: prediction.Device, padded: bool) -> dict[str, Any]:
     """A configuration's result with its prediction, made from the settings and the device alone.
 
     Of the arithmetic counts what is of use: not what checkpointing computes again, nor the head's backward pass.
@@ -278,6 +278,7 @@ def compared(result: dict[str, Any], config: Any, device: prediction.Device) -> 
         "device": device,
         "zoom": Zoom(**result["zoom"]) if result["zoom"] else None,
         "dtype": getattr(torch, result["computed"]),
+        "padded": padded,
     }
     cost = once = prediction.predict(config, settings, **how)
     if settings.gradient_checkpointing:
@@ -428,6 +429,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="a JSON file for all numbers")
     parser.add_argument("--predict", action="store_true", help="measure nothing: add the predictions to --out")
     parser.add_argument("--ledger", type=Path, help="where the numbers are written, from an H200 or H100")
+    parser.add_argument("--before", type=Path, nargs="*", default=(), help="--out of runs with --unfused")
     parser.add_argument("--nano", action="store_true", help="a tiny model and pictures, to try it all on a CPU")
     parser.add_argument("--prompts", type=int, default=2, help="of an update")
     parser.add_argument("--group", type=int, default=8, help="rollouts of a prompt")
@@ -458,7 +460,7 @@ def main() -> int:
     write_json_atomic(chosen.out, whole)
     print(table(whole["results"]))
     if chosen.predict and chosen.ledger:
-        record(chosen.ledger, whole)
+        record(chosen.ledger, whole, [json.loads(path.read_text()) for path in chosen.before])
     return int(any("error" in found for found in whole["results"].values()))
 
 
@@ -493,27 +495,34 @@ def measured(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def with_predictions(whole: dict[str, Any]) -> dict[str, Any]:
     """The measurements with a prediction beside each. It needs no GPU, and would cost one about a minute each."""
-    config, device = config_of(words(), whole["options"]["nano"]), prediction.Device(**whole["device"])
+    known = {field.name: whole["device"][field.name] for field in dataclasses.fields(prediction.Device)}
+    how = config_of(words(), whole["options"]["nano"]), prediction.Device(**known), whole["options"]["padded"]
     results = whole["results"].items()
-    return whole | {"results": {name: r if "error" in r else compared(r, config, device) for name, r in results}}
+    return whole | {"results": {name: r if "error" in r else compared(r, *how) for name, r in results}}
 
 
-def record(ledger: Path, whole: dict[str, Any]) -> None:
-    """Write the numbers of a known card. Raises ValueError on any other."""
+def record(ledger: Path, whole: dict[str, Any], before: Sequence[dict[str, Any]]) -> None:
+    """Write the numbers of a known card, and the speed-up from runs `before`. Raises ValueError on any other."""
     card = next((card for card in ("H200", "H100") if card in whole["device"]["name"]), None)
     if card is None:
         raise ValueError(f"--ledger is for what an H200 or H100 measured, not {whole['device']['name']}")
-    record_measurements(
-        ledger,
-        {
-            f"gpu.{card.lower()}.qwen25vl_3b.{name}.{key}": {
-                "value": found[key], "unit": unit, "n": len(found["updates"]) - 1, "seeds": [0],
-                "command": whole["command"], "machine": whole["machine"],
+    results = {name: found for name, found in whole["results"].items() if "error" not in found}
+    entries = {
+        f"gpu.{card.lower()}.qwen25vl_3b.{name}.{key}": {
+            "value": found[key], "unit": unit, "n": len(found["updates"]) - 1, "seeds": [0],
+            "command": whole["command"], "machine": whole["machine"],
+        }
+        for name, found in results.items() for key, unit in UNITS.items()
+    }  # fmt: skip
+    for other in before:
+        entries |= {
+            f"training.speedup.fused.{name}": {
+                "value": found["step_s"] / results[name]["step_s"], "unit": "times", "n": len(found["updates"]) - 1,
+                "seeds": [0], "command": other["command"], "machine": other["machine"],
             }
-            for name, found in whole["results"].items() if "error" not in found
-            for key, unit in UNITS.items()
-        },
-    )  # fmt: skip
+            for name, found in other["results"].items()
+        }  # fmt: skip
+    record_measurements(ledger, entries)
 
 
 if __name__ == "__main__":

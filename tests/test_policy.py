@@ -53,6 +53,24 @@ def examples():
     return benchmarks.load("sat2", "twin", split="dev", limit=5, seed=0)
 
 
+def test_equal_images_are_cut_once_and_each_has_its_patches(policy, monkeypatch):
+    images = [Image.new("RGB", (56, 84), colour) for colour in ("red", "blue", "red", "red")]
+    images[2] = images[2].resize((84, 56))  # as red, but of another shape
+    images = [[images[0]], [images[1], images[2]], [images[3]]]
+    stock, counted = processors.Qwen2VLImageProcessorPil._preprocess, []
+
+    def count(self, images, *args, **options):
+        counted.append(len(images))
+        return stock(self, images, *args, **options)
+
+    monkeypatch.setattr(processors.Qwen2VLImageProcessorPil, "_preprocess", count)
+    found = policy.processor.image_processor(images=images)
+    alone = [policy.processor.image_processor(images=[image]) for row in images for image in row]
+    assert counted == [3, 1, 1, 1, 1]
+    for key in ("pixel_values", "image_grid_thw"):
+        assert torch.equal(found[key], torch.cat([one[key] for one in alone]))
+
+
 def talks(policy, examples, mode="grounded"):
     return [prompts.conversation(example, policy.view_of(example).image, mode) for example in examples]
 

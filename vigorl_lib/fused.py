@@ -28,18 +28,27 @@ def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return F.silu(gate) * up
 
 
+compiled = torch.compile(gated, dynamic=True)  # at its first call
+
+
 def fuse(model: PreTrainedModel, gate: Gate | None = None) -> None:
     """Change a Qwen VL model that computes in bf16, in place, once. `gate` takes the place of the compiled `gated`."""
     if "forward" in vars(model.model.visual):
         return
-    gate = gate or torch.compile(gated, dynamic=True)
+    gate = gate or compiled
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
             module.forward = MethodType(_norm, module)
         elif "gate_proj" in dict(module.named_children()):
             module.forward = MethodType(functools.partial(_unit, gate), module)
-    model.get_input_embeddings().register_forward_hook(lambda module, ids, embedded: embedded.bfloat16())
+    model.get_input_embeddings().register_forward_hook(_into_stream)
     see_once(model)
+
+
+def _into_stream(module: Any, ids: Any, embedded: torch.Tensor) -> torch.Tensor:
+    place = embedded.device.type
+    # `meta` knows no autocast; what is computed there is the prediction of a run with it.
+    return embedded.bfloat16() if place == "meta" or torch.is_autocast_enabled(place) else embedded
 
 
 def _norm(self: Any, hidden: torch.Tensor) -> torch.Tensor:
@@ -47,7 +56,9 @@ def _norm(self: Any, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def _unit(gate: Gate, self: Any, hidden: torch.Tensor) -> torch.Tensor:
-    return self.down_proj(gate(self.gate_proj(hidden), self.up_proj(hidden)))
+    opened, up = self.gate_proj(hidden), self.up_proj(hidden)
+    # Always two-dimensional: torch.compile makes a kernel anew where a dimension is one, and gives up after eight.
+    return self.down_proj(gate(opened.flatten(0, -2), up.flatten(0, -2)).view_as(opened))
 
 
 def see_once(model: PreTrainedModel) -> None:

@@ -10,10 +10,10 @@ measured bandwidth, or what any operation takes, whichever is longest. So genera
 for few rows, by the operations' own time.
 
 Memory and arithmetic are held against real steps of a nano model on a CPU (tests), and against GRPO of Qwen2.5-VL-3B
-on an H200 (tests/bench_gpu.py, outputs/reference/gpu): its peak was 2 to 6 % below the prediction. Seconds are too
-few: passes took 1.3 times as long there, 1.7 times on the CPU, and Hugging Face's generation for 16 rollouts two to
-four times. Left out: what the allocator wastes, the CUDA context, the images' pixels and what the CPU does with them,
-talk between GPUs.
+on an H200 (tests/bench_gpu.py, outputs/reference/gpu): its peak was up to 2 % above the prediction. Seconds are too
+few: an update's passes took 1.02 to 1.24 times as long there, 1.7 times on the CPU; Hugging Face's generation for 16
+rollouts 0.8 to 1.7 times, and 3.6 times where torch.compile and the kernels' plans were new. Left out: what the
+allocator wastes, the CUDA context, the images' pixels and what the CPU does with them, talk between GPUs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoModelForImageTextToText,
     DynamicCache,
     PretrainedConfig,
     PreTrainedModel,
-    Qwen2Config,
 )
 
 from vigorl_lib import lengths
@@ -73,7 +71,6 @@ class Device:
     flops      of a large matrix product, a second; a multiplication and an addition are two
     bandwidth  bytes a second, read or written
     launch     seconds that even the smallest operation takes, Python included
-    step       the same of an operation among those that write a token, where all that surrounds it counts too
     """
 
     name: str
@@ -81,7 +78,6 @@ class Device:
     flops: float
     bandwidth: float
     launch: float
-    step: float = 0.0
 
 
 def measured_device(dtype: torch.dtype = torch.bfloat16) -> Device:
@@ -118,27 +114,7 @@ def measured_device(dtype: torch.dtype = torch.bfloat16) -> Device:
         name, memory = found.name, found.total_memory
     else:
         name, memory = "CPU", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    known = Device(name, memory, 2 * side**3 / product, 2 * left.nbytes / copy, launch)
-    return dataclasses.replace(known, step=_step_seconds(known, device, dtype, seconds))
-
-
-def _step_seconds(known: Device, device: torch.device, dtype: torch.dtype, seconds: Callable[..., float]) -> float:
-    """What one operation takes while a tiny language model writes tokens, so small that Python leads."""
-    words = Qwen2Config(
-        vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2,
-        num_key_value_heads=2,
-    )  # fmt: skip
-    model = AutoModelForCausalLM.from_config(words, dtype=dtype).to(device).eval()
-    ids, cache = torch.zeros(1, 8, dtype=torch.long, device=device), DynamicCache()
-
-    def write() -> None:
-        model(ids[:, :1], past_key_values=cache, use_cache=True)
-
-    with torch.no_grad():
-        model(ids, past_key_values=cache, use_cache=True)
-        with _Meter(known) as meter:
-            write()
-        return seconds(write, 50) / meter.operations
+    return Device(name, memory, 2 * side**3 / product, 2 * left.nbytes / copy, launch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,14 +174,16 @@ def predict(
     zoom: Zoom | None = None,
     dtype: torch.dtype = torch.bfloat16,
     shards: int = 1,
+    padded: bool = True,
 ) -> Cost:
     """What a run costs on a device.
 
     `config` is a transformers config, or the folder or hub id of a model. `longest` is the longest sample: for SFT with
     all that is written, for GRPO the prompt (`settings.max_completion_length` and the crops of `zoom` come to it).
     `shards`: so many GPUs share weights, gradients and moments (FSDP2, ZeRO-3); the settings are those of one of them.
-    `dtype` is what is computed in; weights are stored in it where only an adapter learns, else in fp32
-    (`training.weights_dtype`). Raises ValueError where the run has no such form.
+    `padded`: rows are of unlike length, as they usually are; then attention takes a mask, and keeps keys and values for
+    each head that asks. `dtype` is what is computed in; weights are stored in it where only an adapter learns, else in
+    fp32 (`training.weights_dtype`). Raises ValueError where the run has no such form.
     """
     check_four_bits(settings.load_in_4bit, settings.lora_rank)
     model = build(config, settings, dtype if settings.lora_rank else torch.float32, computed=dtype)
@@ -223,9 +201,16 @@ def predict(
     gradients = _bytes(trained)
     once = dtype == torch.bfloat16  # a fused model sees equal pictures once
     seen = [*longest.images] * (prompts if once else rows) + [*whole.images[len(longest.images) :]] * rows
-    several = passes > 1
     learning = one_pass(
-        model, device, rows=rows, sample=whole, seen=seen, scored=written, several=several, computed=dtype
+        model,
+        device,
+        rows=rows,
+        sample=whole,
+        seen=seen,
+        scored=written,
+        several=passes > 1,
+        computed=dtype,
+        padded=padded,
     )
     forwards, cache, generating, generation = 0, 0, 0, Work()
     if grpo:
@@ -465,7 +450,7 @@ class _Meter(TorchDispatchMode):
     def __init__(self, device: Device) -> None:
         super().__init__()
         self.device = device
-        self.alive = self.peak = self.operations = 0
+        self.alive = self.peak = 0
         self.work = Work()
         self._known: set[int] = set()
 
@@ -484,7 +469,6 @@ class _Meter(TorchDispatchMode):
             moved = sum(map(_moved, [*given, *made]))
             seconds = max(flops / self.device.flops, moved / self.device.bandwidth, self.device.launch)
             self.work = Work(self.work.flops + flops, self.work.seconds + seconds)
-            self.operations += 1
         return result
 
     def since(self, before: Work) -> Work:
@@ -530,9 +514,16 @@ class _LikeGpu(TorchFunctionMode):
 
 
 def _attention(query: Any, key: Any, value: Any, *, attn_mask: Any = None, scale: float | None = None, **_: Any) -> Any:
-    bias = attn_mask if attn_mask is None else attn_mask.to(query.dtype).expand(-1, query.shape[1], -1, -1)
+    rows, heads, tokens, width = query.shape
+    bias = None
+    if attn_mask is not None:
+        bias = attn_mask.to(query.dtype).expand(-1, heads, -1, -1)
+    else:  # the heads that ask of the same keys, one after the other: as much work, and nothing is repeated
+        query = query.reshape(rows, key.shape[1], -1, width)
     kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-    return kernel(query, key, value, bias, torch.is_grad_enabled(), 0.0, False, scale=scale)[0]
+    seen = kernel(query, key, value, bias, torch.is_grad_enabled(), 0.0, False, scale=scale)[0]
+    # As a kernel leaves it: in memory a token's heads are neighbours.
+    return seen.as_strided((rows, heads, tokens, width), (tokens * heads * width, width, heads * width, 1))
 
 
 class _Norm(torch.autograd.Function):
@@ -599,8 +590,10 @@ def _seen(model: PreTrainedModel, images: Sequence[int]) -> torch.Tensor:
     return [merger(hidden) for merger in mergers][0]
 
 
-def _read(model: PreTrainedModel, rows: int, tokens: int, images: Sequence[int], **cached: Any) -> Any:
-    """The language model's output for `rows` samples of so many tokens, padding masked; the eyes see `images`."""
+def _read(
+    model: PreTrainedModel, rows: int, tokens: int, images: Sequence[int], *, padded: bool = True, **cached: Any
+) -> Any:
+    """The language model's output for `rows` samples of so many tokens; the eyes see `images`."""
     ids = torch.empty(rows, tokens, dtype=torch.long, device="meta")
     embedded = model.get_input_embeddings()(ids)
     if images:
@@ -608,7 +601,7 @@ def _read(model: PreTrainedModel, rows: int, tokens: int, images: Sequence[int],
         where = torch.empty(rows, tokens, 1, dtype=torch.bool, device="meta").expand_as(embedded)
         embedded = embedded.masked_scatter(where, seen.to(embedded.dtype))
     before = cached["past_key_values"].get_seq_length() if "past_key_values" in cached else 0
-    mask = torch.empty(rows, 1, tokens, before + tokens, dtype=torch.bool, device="meta")
+    mask = torch.empty(rows, 1, tokens, before + tokens, dtype=torch.bool, device="meta") if padded else None
     places = torch.empty(3, rows, tokens, dtype=torch.long, device="meta")
     return model.model.language_model(
         inputs_embeds=embedded, attention_mask=mask, position_ids=places, **{"use_cache": False, **cached}
@@ -665,6 +658,7 @@ def one_pass(
     seen: Sequence[int] | None = None,
     several: bool = False,
     computed: torch.dtype | None = None,
+    padded: bool = True,
 ) -> Pass:
     """Make a pass over `rows` copies of a sample, the last `scored` tokens of each in the loss.
 
@@ -676,7 +670,7 @@ def one_pass(
         for _ in range(2 if several else 1):
             before = meter.work
             with _kept(model) as kept, _LikeGpu(computed or model.dtype):
-                hidden = _read(model, rows, sample.tokens, images).last_hidden_state
+                hidden = _read(model, rows, sample.tokens, images, padded=padded).last_hidden_state
                 scores = _Head.apply(hidden[:, -scored:].flatten(0, 1), model.get_output_embeddings().weight)
             forward = meter.since(before)
             torch.autograd.backward(scores, torch.empty_like(scores))
@@ -712,7 +706,7 @@ def _generation(
         half = layer.keys.new_empty(*layer.keys.shape[:2], prompt.tokens + new // 2, layer.keys.shape[3])
         longer.update(half, half.clone(), number)
     del cache
-    with _Meter(dataclasses.replace(device, launch=device.step)) as writing, _LikeGpu(computed):
+    with _Meter(device) as writing, _LikeGpu(computed):
         hidden = _read(model, rows, 1, (), past_key_values=longer, use_cache=True).last_hidden_state
         (hidden @ model.get_output_embeddings().weight.t()).float().softmax(-1)
     model.train()

@@ -14,6 +14,7 @@ from typing import Any
 import vigorl_lib.requirements  # noqa: F401  # what is installed fits, or this says why not
 
 # isort: split
+import torch
 import transformers
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.processing_utils import ProcessorMixin
@@ -39,15 +40,24 @@ RESPONSE_TEMPLATE = {
 
 
 class ImageProcessor(Qwen2VLImageProcessorPil):
-    """The Pillow image processor, always returning tensors.
+    """The Pillow image processor, always returning tensors, and cutting equal images into patches once.
 
     Without torchvision the stock one returns NumPy arrays when no type is asked for, and TRL's tool loop
-    then fails on the first tool result that is text only.
+    then fails on the first tool result that is text only. TRL gives each rollout of a group its own copy of their
+    image, and a picture of 1,008 x 1,008 pixels takes a CPU 60 ms.
     """
 
-    def _preprocess(self, *args: Any, **options: Any) -> Any:
+    def _preprocess(self, images: list[Any], *args: Any, **options: Any) -> Any:
         options["return_tensors"] = options.get("return_tensors") or "pt"
-        return super()._preprocess(*args, **options)
+        different: dict[tuple[Any, bytes], int] = {}
+        places = [different.setdefault((image.shape, image.tobytes()), len(different)) for image in images]
+        if options["return_tensors"] != "pt" or len(different) == len(images):
+            return super()._preprocess(images, *args, **options)
+        found = super()._preprocess([images[places.index(k)] for k in range(len(different))], *args, **options)
+        parts = found["pixel_values"].split(found["image_grid_thw"].prod(-1).tolist())
+        found["pixel_values"] = torch.cat([parts[place] for place in places])
+        found["image_grid_thw"] = found["image_grid_thw"][places]
+        return found
 
 
 ImageProcessor.__name__ = ImageProcessor.__qualname__ = Qwen2VLImageProcessorPil.__name__  # what a saved config says
