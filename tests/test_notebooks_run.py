@@ -87,6 +87,32 @@ def test_the_search_asks_a_server_for_its_steps(tmp_path):
     assert "requests.jsonl" in manifest["outputs"]
 
 
+def test_behaviours_are_coded_by_a_server_and_the_suite_asks_any_model(tmp_path):
+    """A judge that counts, talks, says nothing or refuses: what it did not count is counted, and no number made up."""
+
+    def script(body, number):
+        thought = body["messages"][-1]["content"].split("'''")[1]
+        replies = (f"<count>{thought.count('First find')}</count>", "I see several.", "", "<count>1</count>", 400)
+        return replies[len(thought) % len(replies)]
+
+    server = Server(script)
+    more = {"server_url": server.url, "server_model": "m", "num_labelled": "20", "model": PACKAGE / "checkpoints/zoom"}
+    more |= {"mode": "zoom", "benchmark": "vstar", "num_suite": "3"}
+    manifest = run_notebook("11_behaviours", tmp_path / "run", *(x for pair in more.items() for x in ("-p", *pair)))
+    server.shutdown()
+    metrics, codes = manifest["metrics"], list(read_lines(tmp_path / "run/codes.jsonl"))
+    assert len(codes) == 4 * 20 and "codes.jsonl" in manifest["outputs"]
+    bare = [code for code in codes if code["count"] is None]
+    assert bare and all(code["reason"] for code in bare)
+    coder = metrics["coder"]
+    assert sum(coder["not_counted"].values()) == len(bare) == len(codes) - sum(coder["n"].values())
+    assert {coder[told]["n"] for told in ("precision", "recall")} == {20}
+    assert {"grey", "tool_off", "blank_looks", "first_point_moved"} <= metrics["own"].keys()
+    for row in (*metrics["tool"]["vigorl"].values(), metrics["tool_gain"]["zoom_model"]):
+        assert row["low"] <= row["value"] <= row["high"]
+    assert (tmp_path / "run/gallery_own.html").exists() and (tmp_path / "run/gallery_vigorl.html").exists()
+
+
 def test_checked_chains_walk_the_true_route(tmp_path):
     run_notebook("03_warm_start", tmp_path / "run", "-p", "checked_steps", "True")
     chains = dataset.load(tmp_path / "run/chains")

@@ -187,6 +187,17 @@ def test_the_released_judge_is_recorded_for_both_kinds_of_trees():
     }
 
 
+def test_the_rule_coder_is_recorded_with_the_number_of_labelled_traces():
+    """Beside the agreement with a language model, whose own `n` counts other traces."""
+    coder = {told: {"value": 1.0, "n": 300} for told in ("precision", "recall")}
+    coder |= {"kappa": {"regions": 0.5}, "n": {"regions": 9}, "not_counted": {"regions": 3}}
+    found = report.recorded({report.HABITS: manifest(report.HABITS, {"coder": coder})})
+    assert {name: (leaf["value"], leaf["n"]) for name, leaf in found.items()} == {
+        "behaviours.coder.precision": (1.0, 300),
+        "behaviours.coder.recall": (1.0, 300),
+    }
+
+
 def test_every_recorded_figure_has_a_step_and_every_unit_a_figure():
     steps = {place.partition("/")[0] for places in report.RECORDED.values() for place in places}
     ends = {name.rpartition(".")[2] for name in (*report.RECORDED, "reproduce.peak_gib")}
