@@ -202,6 +202,8 @@ def test_unnamed_points_and_points_outside_are_rows_of_their_own():
     rows = judge_points([(None, SPOTS[0]), ("red circle", (200, 10)), ("red circle", (199, -1))], NAMED, VIEW)
     assert [(row["hit"], row["inside"]) for row in rows] == [(None, True), (0, False), (0, False)]
     assert rows[0]["distance"] is None and rows[1]["distance"] > 0
+    (edge,) = judge_points([("blue square", (200, 10))], NAMED, VIEW)  # on the border of its box, but not a pixel
+    assert (edge["hit"], edge["inside"]) == (0, False)
 
 
 @pytest.mark.parametrize("thing", range(4))
@@ -258,6 +260,21 @@ def test_probes_tell_a_policy_that_needs_its_points():
     assert (both["changed_moved"], both["changed_placebo"], both["changed_resampled"]) == (1, 0, 0)
     assert wrong["hits"] == 0 and wrong["hits_shuffled"] is None
     assert set(none.values()) == {None}
+
+
+@pytest.mark.parametrize("point", [(201, 10), (190, -1), (9999, 9999)])
+def test_a_point_outside_is_a_miss_and_is_not_moved(point):
+    """What was not asked is None: no probe makes an answer up."""
+    (row,) = probe_points(
+        Parrot(), [NAMED], [told(f"Look: blue square {point}.")], max_new_tokens=9, temperature=1.0, seed=0
+    )
+    assert row["hits"] == 0
+    assert {row[f"changed_{how}"] for how in ("moved", "placebo", "resampled")} == {None}
+
+
+def test_a_look_outside_still_shows_other_colours():
+    near, point = SimpleNamespace(view_of=lambda example: VIEW), (10**6, -5)
+    assert recoloured_crops(near)(NAMED, point, Zoom()).size == VIEW.crop(point, Zoom()).size
 
 
 def walker(requests):

@@ -210,7 +210,7 @@ def judge_points(
     step      number of the point in its trace, from 1
     kind      of the question
     inside    whether it lies in the picture
-    hit       1 where it lies in the box of a thing of its name, else 0; None where it has no name
+    hit       1 where it lies in the picture and in the box of a thing of its name, else 0; None where it has no name
     distance  to the middle of the nearest thing of its name, in pixels of the frame that the model writes in; None
               where there is no such thing
     """
@@ -221,7 +221,7 @@ def judge_points(
         place = Point(*point, view.frame)
         inside = view.frame.holds(*point)
         own = [box for box, known in zip(boxes, truth["names"], strict=True) if known == name]
-        hit = None if name is None else float(any(box.contains(place) for box in own))
+        hit = None if name is None else float(inside and any(box.contains(place) for box in own))
         nearest = min((distance(place, box.center()) for box in own), default=None)
         rows.append({"step": step, "kind": example.kind, "inside": inside, "hit": hit, "distance": nearest})
     return rows
