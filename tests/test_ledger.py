@@ -188,6 +188,18 @@ def test_the_command_measures_judges_and_shows(monkeypatch, tmp_path, capsys):
     assert (numbers["ledger.rows"]["value"], numbers["ledger.measured"]["value"]) == (1, 1)
 
 
+def test_the_committed_ledger_is_what_was_measured():
+    plan, reference = read_plan(ROOT / PLAN), ROOT / ledger.REFERENCE
+    rows = json.loads((reference / "ledger.json").read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(judge(plan, reference))) == rows
+    measured = [row for row in rows if row.get("effect") is not None]
+    assert len(measured) >= 12 and all(row["seeds"] == list(plan.seeds) for row in measured)
+    assert all(row["verdict"] == "no nano counterpart" for row in rows if row not in measured)
+    numbers = json.loads((reference / "measurements.json").read_text(encoding="utf-8"))
+    counted = (numbers["ledger.rows"]["value"], numbers["ledger.measured"]["value"])
+    assert counted == (len(rows), len(measured))
+
+
 @pytest.mark.parametrize("words", [["run", "--items", "3"], ["run", "--seeds", "1"], ["judge", "--rows", "clip"]])
 def test_the_reference_is_for_the_plan(words, capsys):
     assert ledger.main([*words, "--plan", str(ROOT / PLAN)]) == 2
