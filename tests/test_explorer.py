@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from tests.test_web_browser import needs_chromium
 from vigorl_lib import explorer
 from vigorl_lib.answers import is_right
 from vigorl_lib.grounding import Frame
@@ -230,7 +231,7 @@ def chromium():
         browser_.close()
 
 
-@pytest.mark.skipif(not browser.find_chromium(), reason="needs Chromium")
+@needs_chromium
 @pytest.mark.parametrize("said", ["Step", *HOSTILE[:4]], ids=range(5))
 def test_one_walks_through_the_tree_by_key_and_slider(chromium, tmp_path, said):
     """In a browser: arrows move, the slider goes back in time, text stays text, and nothing else is asked for."""
@@ -322,7 +323,7 @@ def test_a_gallery_of_nothing_is_refused():
             explorer.suite_html(found, examples)
 
 
-@pytest.mark.skipif(not browser.find_chromium(), reason="needs Chromium")
+@needs_chromium
 def test_a_gallery_is_walked_through_by_clicking(chromium, tmp_path):
     (tmp_path / "gallery.html").write_text(a_gallery("<b>cup</b>"), encoding="utf-8")
     page = chromium.new_page()

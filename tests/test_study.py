@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from tests.test_web_browser import needs_chromium
 from vigorl_lib import study
 from vigorl_lib.images import fit_image
 from vigorl_lib.records import Example, Prediction
@@ -200,7 +201,7 @@ def rate_as_right(page, done):
     shown.get_by_text(f"{done} of 3 rated by ada").wait_for()
 
 
-@pytest.mark.skipif(not browser.find_chromium(), reason="needs Chromium")
+@needs_chromium
 def test_the_form_is_filled_in_by_clicking(lab):
     folder, url = lab
     with sync_playwright() as playwright:
