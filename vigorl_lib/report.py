@@ -98,6 +98,13 @@ RECORDED = {
             *(f"zoom_{name}" for name in ("clean", "uncapped_bonus")),
         )
     },
+    **{
+        f"museum.gap.{exhibit}": [f"{MUSEUM}/gap.{exhibit}"]
+        for exhibit in (
+            *(f"grounded_{name}" for name in ("points_anywhere", "format_only", "substring", "length")),
+            "zoom_uncapped_bonus",
+        )
+    },
 }
 TARGETS = {WEB: "evaluate", HABITS: "evaluate", MUSEUM: "museum"}  # of make; all others: reproduce
 UNITS = {"rewards": "rewards", "seconds": "s", "first_figure_s": "s", "mib": "MiB", "peak_gib": "GiB"}
