@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import re
@@ -58,6 +59,14 @@ SAT_SCHEMA = pyarrow.schema(
         ("correct_answer", pyarrow.string()),
     ]
 )
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path, monkeypatch):
+    """Commits of the hub are noted there, and not in this checkout."""
+    monkeypatch.setenv("VIGORL_OUTPUTS", str(tmp_path))
+
+
 IMAGE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
 
 
@@ -370,11 +379,38 @@ def test_the_second_hub_id_is_tried_at_the_pinned_revision(tmp_path, monkeypatch
     assert asked == [(repo, at, ["*test-*.parquet"]) for repo, at in zip(HUB.repos, revisions, strict=True)]
 
 
-def test_a_commit_that_is_not_pinned_is_named(tmp_path, monkeypatch):
-    snapshot = tmp_path / "snapshots/0a1b2c"
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(snapshot))
-    with pytest.warns(UserWarning, match="first/choice is read as it is now.*revision='0a1b2c'"):
-        assert sources.download(HUB, "test") == snapshot
+def test_a_commit_that_is_not_pinned_is_noted_and_asked_for_from_then_on(tmp_path, monkeypatch, recwarn):
+    asked, newest = [], iter(("0a1b2c", "3d4e5f"))
+
+    def snapshot_download(repo, revision, **_):
+        asked.append(revision)
+        return str(tmp_path / "snapshots" / (revision or next(newest)))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.warns(UserWarning, match="first/choice is read as it is now, at 0a1b2c: noted in .*revisions.json"):
+        assert sources.download(HUB, "test").name == "0a1b2c"
+    recwarn.clear()
+    assert sources.download(HUB, "test").name == "0a1b2c"
+    assert sources.download(HUB, "test", "6a7b8c").name == "6a7b8c"
+    assert asked == [None, "0a1b2c", "6a7b8c"] and not recwarn.list
+    assert json.loads((tmp_path / "revisions.json").read_text()) == {"first/choice": "0a1b2c"}
+    assert sources.commits(HUB) == {"first/choice": "0a1b2c", "second/choice": "4d5e6f"}
+    with pytest.warns(UserWarning, match="other/set"):
+        sources.download(Hub({"other/set": None}, HUB.files, {}), "test")
+    assert json.loads((tmp_path / "revisions.json").read_text()) == {"first/choice": "0a1b2c", "other/set": "3d4e5f"}
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "not JSON"), ("[]", "a commit each"), ('{"a/b": 1}', "a commit")])
+def test_damaged_notes_are_not_read_over(text, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("a download"))
+    (tmp_path / "revisions.json").write_text(text)
+    with pytest.raises(ValueError, match=f"revisions.json: .*{message}"):
+        sources.download(HUB, "test")
+
+
+def test_pins_are_whole_commits():
+    pins = [commit for family in benchmarks.FAMILIES.values() for commit in family.hub.repos.values() if commit]
+    assert len(pins) == 9 and all(re.fullmatch("[0-9a-f]{40}", commit) for commit in pins)
 
 
 @pytest.mark.parametrize("name", ["visualwebarena", "released", "own"])

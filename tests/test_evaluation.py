@@ -85,7 +85,9 @@ def test_a_row_without_a_judge_is_left_out_and_counted(tmp_path):
     assert list(regrade(save(tmp_path / "saved.parquet", alone, ["x"] * places))) == ["clean"]
 
 
-def test_the_card_says_how_it_was_made(tmp_path):
+def test_the_card_says_how_it_was_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIGORL_OUTPUTS", str(tmp_path))
+    (tmp_path / "revisions.json").write_text('{"array/SAT": "1f2e3d"}')
     examples, path = examples_of("sat2"), tmp_path / "saved.parquet"
 
     def card(**more):
@@ -96,7 +98,8 @@ def test_the_card_says_how_it_was_made(tmp_path):
     assert (found["benchmark"], found["mode"], found["decoding"]) == ("sat2", "vanilla", {"temperature": 0.5})
     assert {"code", "packages", "model"} <= found.keys() and (found["source"], found["split"]) == ("twin", "dev")
     hub = card(source="hub", split="val", revision="abc")
-    assert (hub["revision"], hub["split"]) == ("abc", "val") and "array/SAT" in str(hub["repositories"])
+    assert (hub["revision"], hub["split"]) == ("abc", "val")
+    assert hub["repositories"] == {"array/SAT": "1f2e3d", "array/SAT-v2": None}, "the commits that are read"
     row = pq.read_table(path).to_pylist()[0]
     assert (row["frame_width"], len(row["prompt_sha256"])) == (336, 64)
     assert "truth" not in row and json.loads(row["example"])["truth"] is None

@@ -35,6 +35,12 @@ def picture(width=100, height=50):
     return file.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def outputs(tmp_path, monkeypatch):
+    """Commits of the hub are noted there, and not in this checkout."""
+    monkeypatch.setenv("VIGORL_OUTPUTS", str(tmp_path))
+
+
 IMAGE = {"bytes": picture(), "path": "a.png"}
 ROWS = {
     "blink": {

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.benchmarks import sources
 from vigorl_lib.grounding import Frame
 from vigorl_lib.policy import LocalPolicy, Prompt, answer
 from vigorl_lib.prompts import Mode
@@ -109,9 +110,9 @@ def save_evaluation(
 
     A row holds the example without its pictures and its truth, what the policy wrote, the frame of its points (pixels
     that the model saw) and the SHA-256 of the prompt's text; with `losses` (`policy.option_losses`) also what a scorer
-    by likelihood reads. `source`, `split` and `revision` are what `load` was given. They go on the card, `decoding`
-    (temperature, seed, max_new_tokens …) does as it is. Raises ValueError where predictions or losses are not those of
-    the examples.
+    by likelihood reads. `source`, `split` and `revision` are what `load` was given. They go on the card,
+    with the hub's rows also the commits that are read without a `revision`, and `decoding` (temperature, seed,
+    max_new_tokens …) as it is. Raises ValueError where predictions or losses are not those of the examples.
     """
     if [example.id for example in examples] != [prediction.id for prediction in predictions] or not examples:
         raise ValueError(f"{path}: {len(predictions)} predictions are not those of the {len(examples)} examples")
@@ -144,7 +145,8 @@ def save_evaluation(
     for row, found in zip(rows, losses or (), strict=False):
         row["losses"] = list(found)
     benchmark = examples[0].benchmark
-    hub = {"repositories": benchmarks.family_of(benchmark).hub.repos, "revision": revision} if source == "hub" else {}
+    commits = sources.commits(benchmarks.family_of(benchmark).hub) if source == "hub" else {}
+    hub = {"repositories": commits, "revision": revision} if source == "hub" else {}
     card = {
         "benchmark": benchmark,
         "source": str(source),

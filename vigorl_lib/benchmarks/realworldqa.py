@@ -95,7 +95,10 @@ FAMILY = Family(
     name="realworldqa",
     columns=("question", "answer", "image"),
     hub=Hub(
-        repos={"lmms-lab/RealWorldQA": None, "lmms-lab-encoder/RealWorldQA": None},
+        repos={
+            "lmms-lab/RealWorldQA": "907c4e5228fd1703c710ed937601cb5f89ab8d5c",  # as in NVIDIA/Model-Optimizer
+            "lmms-lab-encoder/RealWorldQA": None,
+        },
         files={"test": "data/test-*.parquet"},
         rows={"test": (765,)},
     ),

@@ -87,8 +87,8 @@ def load(
     "twin" (procedural, needs `limit`; about 15 ms an item), "nano" (a twin's other skin, for the nano base: pictures of
     its world in place of words and numbers that must be read; a twin without these has none), "hub", or the path of a
     file or of a folder laid out like the hub's. From hub and path, `limit` draws a sample by `seed`. `seed` also sets
-    the twin's scenes and the order of the options. `revision` is the hub's commit; where none is known and none is
-    given, a warning names the present one: pin that where figures are to be compared.
+    the twin's scenes and the order of the options. `revision` is the hub's commit. Without it the pinned one is
+    read, else the one that was read before with this outputs folder (`sources.download`).
 
     `circular` asks each question in every rotation of its options (SAT), a group of examples in place of one.
 

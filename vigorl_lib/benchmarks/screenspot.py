@@ -253,7 +253,11 @@ FAMILIES = (
     _family(
         "screenspot",
         "shares",
-        Hub({"rootsautomation/ScreenSpot": None}, {"test": "data/test-*.parquet"}, {"test": (1272,)}),
+        Hub(
+            {"rootsautomation/ScreenSpot": "0be08781e2e188582f6131625ae1598d443b4d5d"},  # as in allenai/olmo-eval
+            {"test": "data/test-*.parquet"},
+            {"test": (1272,)},
+        ),
         ("image", "bbox", "instruction", "data_type", "data_source"),
         twin=lambda rng, number, **knobs: gui.screenspot(rng, convention="shares", **knobs),
         nano=functools.partial(_nano, kind="route", row=twins.screenspot_row),
@@ -261,7 +265,13 @@ FAMILIES = (
     _family(
         "screenspot_v2",
         "xywh",
-        Hub({"OS-Copilot/ScreenSpot-v2": None}, {"test": "screenspot*"}, {"test": (1272,)}),
+        Hub(
+            {
+                "OS-Copilot/ScreenSpot-v2": "5efbb1f1b5463a575f2eb7bc30fe29e49c15f93c"
+            },  # as in asp616848/better-jev-bench
+            {"test": "screenspot*"},
+            {"test": (1272,)},
+        ),
         ("image", "bbox", "instruction", "data_type", "data_source"),
         read=read_zip,
         twin=lambda rng, number, **knobs: gui.screenspot(rng, convention="xywh", **knobs),
@@ -271,7 +281,8 @@ FAMILIES = (
         "screenspot_pro",
         "xyxy",
         Hub(
-            dict.fromkeys(("likaixin/ScreenSpot-Pro", "TIGER-Lab/ScreenSpot-Pro", "lmms-lab/ScreenSpot-Pro")),
+            {"likaixin/ScreenSpot-Pro": "210e78d3844251110bff86c95835ebd37a6930fa"}  # as in devYaoYH/holo-rlm
+            | dict.fromkeys(("TIGER-Lab/ScreenSpot-Pro", "lmms-lab/ScreenSpot-Pro")),
             {"test": "*/*"},
             {"test": (1581,)},
         ),

@@ -17,6 +17,9 @@ import pyarrow.parquet
 
 from vigorl_lib.benchmarks.family import Family, Hub, Image, Row
 from vigorl_lib.images import ParquetCell, open_parquet
+from vigorl_lib.runs import outputs_root, write_json_atomic
+
+REVISIONS = "revisions.json"  # in the outputs folder: dataset id -> the commit that was first read
 
 
 def digest(text: str) -> int:
@@ -24,11 +27,40 @@ def digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
+def commits(hub: Hub) -> dict[str, str | None]:
+    """Dataset id -> the commit that `download` asks for: the pinned one, else the one noted here, else None.
+
+    Raises ValueError where the notes are damaged.
+    """
+    noted = _noted()
+    return {repo: commit or noted.get(repo) for repo, commit in hub.repos.items()}
+
+
+def _notes() -> Path:
+    return outputs_root() / REVISIONS
+
+
+def _noted() -> dict[str, str]:
+    path = _notes()
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); mend it, or delete it to start from what the hub has") from error
+    if not isinstance(found, dict) or not all(isinstance(commit, str) and commit for commit in found.values()):
+        raise ValueError(f"{path}: not dataset ids with a commit each; mend it, or delete it")
+    return found
+
+
 def download(hub: Hub, split: str, revision: str | None = None) -> Path:
     """The folder of the hub's snapshot that holds the split, from the local cache where it is there.
 
-    Tries the dataset ids in order, each at `revision`, else at the commit that is pinned for it, else as it is now:
-    then a warning says which commit that is. Raises FileNotFoundError where none can be had, ValueError on archives.
+    Tries the dataset ids in order, each at `revision`, else at the commit of `commits`. Where that knows none, the
+    newest is read, noted in `revisions.json` of the outputs folder, and asked for from then on: so the runs of one
+    outputs folder stay on one version. A warning says which.
+
+    Raises FileNotFoundError where none can be had, ValueError on archives and on damaged notes.
     """
     from huggingface_hub import snapshot_download  # reads HF_HUB_OFFLINE when it is imported
 
@@ -36,16 +68,19 @@ def download(hub: Hub, split: str, revision: str | None = None) -> Path:
         where = f" of {', '.join(hub.repos)}, unpacked," if hub.repos else ""
         raise ValueError(f"the hub has no such rows one by one; give the path of a file{where} as the source")
     patterns, failures = [_pattern(hub, split), *(hub.images or ())[:1]], []
-    for repo, commit in hub.repos.items():
+    for repo, commit in commits(hub).items():
         wanted = revision or commit
         try:
             folder = Path(snapshot_download(repo, repo_type="dataset", revision=wanted, allow_patterns=patterns))
         except OSError as error:  # the base of all that huggingface_hub raises here
-            failures.append(f"{repo}: {error}")
+            failures.append(f"{repo}{f' at {wanted}' if wanted else ''}: {error}")
             continue
         if wanted is None:
+            path = _notes()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json_atomic(path, _noted() | {repo: folder.name})
             warnings.warn(
-                f"{repo} is read as it is now, and may change; pin it with revision={folder.name!r}", stacklevel=3
+                f"{repo} is read as it is now, at {folder.name}: noted in {path}, and read from now on", stacklevel=3
             )
         return folder
     raise FileNotFoundError(
