@@ -1,4 +1,4 @@
-"""The nano skins of MathVision and We-Math: counted again from the picture's truth, in known words, mute without it."""
+"""Nano skins: known words, and mute without a picture; MathVision's and We-Math's are counted again from its truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vigorl_lib import images
 from vigorl_lib.answers import letter, right_option
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.benchmarks import wemath
-from vigorl_lib.nano import problems, puzzles, twins, world
+from vigorl_lib.nano import diagrams, problems, puzzles, twins, world
 from vigorl_lib.nano.world import COLOURS, DIRECTIONS, SHAPES, SIDE
 from vigorl_lib.runs import PACKAGE
 
@@ -23,15 +23,16 @@ ASK = {
     "mathvision": lambda rng, number: puzzles.mathvision(rng, number % len(puzzles.MATHVISION)),
     "wemath": lambda rng, number: puzzles.wemath(rng, number % problems.WEMATH_ROWS),
 }
+TEXTS = ASK | {"ai2d": lambda rng, number: diagrams.nano(rng, diagrams.NANO[number % len(diagrams.NANO)])}
 LEARN, TEST = 2000, 1500
 
 
 @pytest.fixture(scope="module")
 def asked():
-    """Questions of both, without pictures."""
+    """Questions of each, without pictures."""
     return {
         name: [ask(random.Random(f"{name} {number}"), number) for number in range(LEARN + TEST)]
-        for name, ask in ASK.items()
+        for name, ask in TEXTS.items()
     }
 
 
@@ -128,7 +129,7 @@ def test_pictures_show_the_things_of_their_truth(name):
             assert all(abs(a - b) < 40 for a, b in zip(seen, (red, green, blue), strict=True))
 
 
-@pytest.mark.parametrize("name", ASK)
+@pytest.mark.parametrize("name", TEXTS)
 def test_the_words_are_those_of_the_base(name, asked):
     """Every word is one token, if need be after one for the blank: the base spells nothing letter by letter."""
     tokenizer = Tokenizer.from_file(str(PACKAGE / "checkpoints/base/tokenizer.json"))
@@ -138,7 +139,7 @@ def test_the_words_are_those_of_the_base(name, asked):
         assert [token.lstrip("Ġ") for token in tokens] == [piece.lstrip("Ġ") for piece in pieces]
 
 
-@pytest.mark.parametrize("name", ASK)
+@pytest.mark.parametrize("name", TEXTS)
 def test_the_text_alone_answers_nothing(name, asked):
     learn, test = asked[name][:LEARN], asked[name][LEARN:]
     assert text_only.answered(learn, test) < text_only.chance(test) + text_only.margin(test)

@@ -7,6 +7,7 @@ pixels of the drawn page.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -181,8 +182,16 @@ def ai2d(rng: random.Random, kind: str) -> Question:
 
 
 def nano(rng: random.Random, kind: str) -> Question:
-    """A food web or a cycle of the things that the nano base can name, drawn as such: there is nothing to read."""
-    return MAKERS[kind](rng, NAMES)
+    """A food web or a cycle of the things that the nano base can name, drawn as such: nothing has to be read.
+
+    Asked in the base's words, as its walks are: what an arrow leads to, or what it comes from.
+    """
+    question = MAKERS[kind](rng, NAMES)
+    names, asked = question.truth["names"], question.truth["asked"]
+    along = (asked, names.index(question.answer)) in question.truth["arrows"]
+    one = f"the {names[asked]}"
+    text = f"Start at {one}. What do you reach first?" if along else f"What is directly before {one}?"
+    return dataclasses.replace(question, text=text)
 
 
 def ai2d_row(question: Question) -> dict[str, Any]:
