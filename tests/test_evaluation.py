@@ -60,7 +60,7 @@ def test_grading_again_needs_the_file_alone(name, tmp_path):
         benchmarks.grade(name, text, example, frame=Stub().view_of(example).frame if example.size else None)
         for example, text in zip(examples, replies, strict=True)
     ]
-    assert figures["clean"] == benchmarks.aggregate(name, grades) | {"without_judge": 0}
+    assert figures["clean"] == benchmarks.aggregate(name, grades) | {"without_judge": 0, "left_out": 0}
     assert figures["clean"]["accuracy"]["value"] > 0.5  # some kinds want an answer in another form
 
 
@@ -103,6 +103,13 @@ def test_the_card_says_how_it_was_made(tmp_path, monkeypatch):
     row = pq.read_table(path).to_pylist()[0]
     assert (row["frame_width"], len(row["prompt_sha256"])) == (336, 64)
     assert "truth" not in row and json.loads(row["example"])["truth"] is None
+
+
+def test_rows_that_were_left_out_are_counted_beside_every_figure(tmp_path):
+    examples, path = examples_of("pope"), tmp_path / "saved.parquet"
+    figures = regrade(save(path, examples, ["yes"] * 9, left_out=["row 3: no image", "row 5: no image"]))
+    assert {found["left_out"] for found in figures.values()} == {2} and figures["clean"]["accuracy"]["n"] == 9
+    assert json.loads(pq.read_table(path).schema.metadata[CARD])["left_out"][0] == "row 3: no image"
 
 
 def test_an_evaluation_is_asked_once_and_graded_from_its_file(tmp_path, monkeypatch):

@@ -103,6 +103,7 @@ def save_evaluation(
     source: str | Path,
     split: str,
     revision: str | None = None,
+    left_out: Sequence[str] = (),
     losses: Sequence[Sequence[float]] | None = None,
     **decoding: Any,
 ) -> None:
@@ -110,9 +111,9 @@ def save_evaluation(
 
     A row holds the example without its pictures and its truth, what the policy wrote, the frame of its points (pixels
     that the model saw) and the SHA-256 of the prompt's text; with `losses` (`policy.option_losses`) also what a scorer
-    by likelihood reads. `source`, `split` and `revision` are what `load` was given. They go on the card,
-    with the hub's rows also the commits that are read without a `revision`, and `decoding` (temperature, seed,
-    max_new_tokens …) as it is. Raises ValueError where predictions or losses are not those of the examples.
+    by likelihood reads. On the card are `source`, `split` and `revision`, as `load` was given them, of the hub's rows
+    the commits that are read without a `revision`, what `load` said of rows that are `left_out`, and `decoding`
+    (temperature, seed, max_new_tokens …). Raises ValueError where predictions or losses are not those of the examples.
     """
     if [example.id for example in examples] != [prediction.id for prediction in predictions] or not examples:
         raise ValueError(f"{path}: {len(predictions)} predictions are not those of the {len(examples)} examples")
@@ -152,6 +153,7 @@ def save_evaluation(
         "source": str(source),
         "split": split,
         **hub,
+        "left_out": list(left_out),
         "mode": mode,
         "decoding": decoding,
         "model": policy.model.config._name_or_path,
@@ -169,12 +171,14 @@ def regrade(path: str | Path) -> dict[str, dict[str, Any]]:
     """Protocol -> the benchmark's figures, from a file of `save_evaluation` and nothing else.
 
     A protocol grades the rows that it can, `without_judge` counts the others: the released code has no judge for
-    polygons, and a protocol that compares likelihoods needs the losses. Raises ValueError naming the file where it is
+    polygons, and a protocol that compares likelihoods needs the losses. `left_out` counts the rows that were never
+    asked because they are damaged: no figure holds them. Raises ValueError naming the file where it is
     none.
     """
     try:
         table = pq.read_table(path)
-        benchmark = json.loads(table.schema.metadata[CARD])["benchmark"]
+        card = json.loads(table.schema.metadata[CARD])
+        benchmark, left_out = card["benchmark"], len(card.get("left_out", ()))  # older cards have none
         rows = table.to_pylist()
         examples = [_example(json.loads(row["example"])) for row in rows]
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
@@ -188,7 +192,8 @@ def regrade(path: str | Path) -> dict[str, dict[str, Any]]:
             if replies in row and not (protocol == "vigorl" and example.polygon)
         ]
         if grades:
-            figures[protocol] = benchmarks.aggregate(benchmark, grades) | {"without_judge": len(rows) - len(grades)}
+            counts = {"without_judge": len(rows) - len(grades), "left_out": left_out}
+            figures[protocol] = benchmarks.aggregate(benchmark, grades) | counts
     return figures
 
 
@@ -201,6 +206,7 @@ def evaluate(
     source: str | Path,
     split: str,
     revision: str | None = None,
+    left_out: Sequence[str] = (),
     losses: Sequence[Sequence[float]] | None = None,
     zoom: Zoom | None = None,
     title: str = "",
@@ -213,7 +219,7 @@ def evaluate(
     predictions = predict(policy, examples, mode, path, zoom=zoom, title=title, **sampling)
     saved = Path(path).with_suffix(".parquet")
     decoding = sampling | ({"zoom": dataclasses.asdict(zoom or Zoom())} if mode == "zoom" else {})
-    data = {"source": source, "split": split, "revision": revision}
+    data = {"source": source, "split": split, "revision": revision, "left_out": left_out}
     save_evaluation(saved, policy, examples, predictions, mode, **data, losses=losses, **decoding)
     return predictions, regrade(saved)
 

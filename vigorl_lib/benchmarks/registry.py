@@ -36,9 +36,15 @@ from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example
 from vigorl_lib.stats import share
 
-_MODULES = (sat2, blink, robospatial, vstar, visualwebarena, pope, gqa, ai2d, realworldqa, mathvision, wemath)
+_SPATIAL, _GENERAL = (sat2, blink, robospatial, vstar), (pope, gqa, ai2d, realworldqa, mathvision, wemath)
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (*(module.FAMILY for module in _MODULES), *screenspot.FAMILIES)
+    family.name: family
+    for family in (
+        *(module.FAMILY for module in _SPATIAL),
+        *screenspot.FAMILIES,
+        visualwebarena.FAMILY,
+        *(module.FAMILY for module in _GENERAL),
+    )
 }
 RESOLUTIONS = (0.25, 4)  # lowest and highest of a twin: from some hundred pixels along a side to thousands
 TWIN_SPLITS = ("train", "dev", "test")  # they never share a scene: the split is part of every scene's seed
