@@ -110,7 +110,6 @@ FAMILY = Family(
     key=("idx",),
     columns=("question", "sub_task", *_IMAGES, "choices", "answer"),
     hub=Hub(
-        # As in yahskapar/centroid-erasure.
         repos={"BLINK-Benchmark/BLINK": "a3666eb249237ba3d5eca8db21176cc47967e040"},
         files={"val": "*/val-*.parquet"},
         rows={"val": (1901,)},

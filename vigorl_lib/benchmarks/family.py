@@ -44,7 +44,7 @@ class Hub:
     """Where the real rows lie.
 
     repos   dataset id on the hub -> the commit that is read, None where none is known; first choice first. A commit is
-            one that public evaluation code pins, named beside it: the hub could not be asked where this was written
+            one that public evaluation code pins; the hub itself was not asked. `revision` overrules it
     files   split -> pattern of its files inside any of the repositories; none where these are archives
     rows    split -> the numbers of rows that are known to be right
     parts   a column, and for each of its values how many rows of a split have it

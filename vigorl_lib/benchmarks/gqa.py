@@ -58,7 +58,7 @@ FAMILY = Family(
     name="gqa",
     columns=("imageId", "question", "answer", "types"),
     hub=Hub(
-        # As in yoheinakajima/glance. The first id leads to the second by now.
+        # The first id leads to the second by now.
         repos=dict.fromkeys(("lmms-lab/GQA", "lmms-lab-encoder/GQA"), "a6e72d6e1b912da88af8b2f9eba05d5ea8ec2dd8"),
         files={"testdev": "testdev_balanced_instructions/testdev-*.parquet"},
         rows={"testdev": (12578,)},

@@ -107,7 +107,7 @@ FAMILY = Family(
     key=("category", "question_id"),  # each category counts for itself
     columns=("question", "answer", "image", "category"),
     hub=Hub(
-        # As in Hiforever-h/AdaptiveVision-RL. The first id leads to the second by now.
+        # The first id leads to the second by now.
         repos=dict.fromkeys(("lmms-lab/POPE", "lmms-lab-encoder/POPE"), "4db1276663dfa5eb8ad16a52d24c31a09e470896"),
         files={"test": "data/test-*.parquet"} | {name: f"Full/{name}-*.parquet" for name in CATEGORIES},
         rows={"test": (9000,)} | {name: (3000,) for name in CATEGORIES},

@@ -96,7 +96,7 @@ FAMILY = Family(
     columns=("question", "answer", "image"),
     hub=Hub(
         repos={
-            "lmms-lab/RealWorldQA": "907c4e5228fd1703c710ed937601cb5f89ab8d5c",  # as in NVIDIA/Model-Optimizer
+            "lmms-lab/RealWorldQA": "907c4e5228fd1703c710ed937601cb5f89ab8d5c",
             "lmms-lab-encoder/RealWorldQA": None,
         },
         files={"test": "data/test-*.parquet"},

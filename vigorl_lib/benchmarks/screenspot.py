@@ -254,7 +254,7 @@ FAMILIES = (
         "screenspot",
         "shares",
         Hub(
-            {"rootsautomation/ScreenSpot": "0be08781e2e188582f6131625ae1598d443b4d5d"},  # as in allenai/olmo-eval
+            {"rootsautomation/ScreenSpot": "0be08781e2e188582f6131625ae1598d443b4d5d"},
             {"test": "data/test-*.parquet"},
             {"test": (1272,)},
         ),
@@ -266,9 +266,7 @@ FAMILIES = (
         "screenspot_v2",
         "xywh",
         Hub(
-            {
-                "OS-Copilot/ScreenSpot-v2": "5efbb1f1b5463a575f2eb7bc30fe29e49c15f93c"
-            },  # as in asp616848/better-jev-bench
+            {"OS-Copilot/ScreenSpot-v2": "5efbb1f1b5463a575f2eb7bc30fe29e49c15f93c"},
             {"test": "screenspot*"},
             {"test": (1272,)},
         ),
@@ -281,7 +279,7 @@ FAMILIES = (
         "screenspot_pro",
         "xyxy",
         Hub(
-            {"likaixin/ScreenSpot-Pro": "210e78d3844251110bff86c95835ebd37a6930fa"}  # as in devYaoYH/holo-rlm
+            {"likaixin/ScreenSpot-Pro": "210e78d3844251110bff86c95835ebd37a6930fa"}
             | dict.fromkeys(("TIGER-Lab/ScreenSpot-Pro", "lmms-lab/ScreenSpot-Pro")),
             {"test": "*/*"},
             {"test": (1581,)},
