@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
+from vigorl_lib import fused
 from vigorl_lib.attention import see_by_length
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.fused import fuse, gated, see_once
 from vigorl_lib.nano import lessons
 from vigorl_lib.nano import model as nano
 from vigorl_lib.policy import LocalPolicy
+from vigorl_lib.training import adapter, freeze_vision
 
 both = pytest.mark.parametrize("family", ("qwen2_5_vl", "qwen3_vl"))
 
@@ -72,6 +74,50 @@ def test_the_stream_is_bf16_where_weights_in_fp32_learn(policy):
     assert (logits - exact).norm() < 0.03 * exact.norm()
 
 
+def test_norms_stand_outside_of_autocast(tokenizer, monkeypatch):
+    """From torch 2.12 on a GPU's autocast would compute them, and keep what they get, in fp32."""
+    processor = nano.build_processor("qwen3_vl", copy.deepcopy(tokenizer))
+    model, seen = nano.build_model("qwen3_vl", processor.tokenizer, seed=0), set()
+    fuse(model, gated)
+
+    def watched(hidden, *rest, norm=torch.nn.functional.rms_norm):
+        seen.add((hidden.dtype, rest[1].dtype, torch.is_autocast_enabled("cpu")))
+        return norm(hidden, *rest)
+
+    monkeypatch.setattr(fused.F, "rms_norm", watched)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(input_ids=torch.tensor([[5, 6, 7]]))
+    assert seen == {(torch.bfloat16, torch.bfloat16, False)}
+
+
+@both
+def test_an_adapter_learns_alike_where_activations_are_made_again(family, tokenizer):
+    """PEFT wraps what was fused, and checkpointing runs the compiled kernel a second time."""
+
+    def learned(change):
+        processor = nano.build_processor(family, copy.deepcopy(tokenizer))
+        policy = LocalPolicy(nano.build_model(family, processor.tokenizer, seed=0), processor)
+        see_by_length(policy.model)
+        freeze_vision(policy.model)
+        change(policy.model)
+        policy.model.add_adapter(adapter(4))
+        policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        policy.model.enable_input_require_grads()
+        policy.model.train()
+        for name, weight in policy.model.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.constant_(weight, 0.02)
+        return gradients(policy, batch_of(policy))
+
+    compiled = torch.compile(gated, dynamic=True, backend="aot_eager")
+    logits, pull = learned(lambda model: None)
+    again, fused_pull = learned(lambda model: fuse(model, compiled))
+    torch.testing.assert_close(again, logits, atol=1e-4, rtol=1e-4)
+    assert fused_pull.keys() == pull.keys() and pull
+    for name, gradient in pull.items():
+        torch.testing.assert_close(fused_pull[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+
+
 @both
 def test_equal_pictures_are_seen_once(policy):
     batch, tower = batch_of(policy, count=2, each=3), policy.model.model.visual
@@ -105,3 +151,18 @@ def test_few_kernels_do_for_all_shapes(policy):
         with torch.no_grad():
             policy.model.generate(**batch, max_new_tokens=3, do_sample=False)
     assert 1 <= counter.frame_count <= 6
+
+
+@pytest.mark.parametrize("lacks", ["triton", "compiler", "headers"])
+def test_without_what_compiles_the_unit_is_computed_as_it_stands(lacks, monkeypatch, tmp_path):
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(fused.importlib.util, "find_spec", lambda name: None if lacks == "triton" else name)
+    monkeypatch.setattr(fused.shutil, "which", lambda name: None if lacks == "compiler" else name)
+    place = tmp_path / "none" if lacks == "headers" else tmp_path
+    monkeypatch.setattr(fused.sysconfig, "get_path", lambda name: str(place))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.warns(UserWarning, match="torch.compile needs triton, a C compiler and Python's headers"):
+        assert fused._gate() is gated
+    monkeypatch.undo()
+    monkeypatch.setattr(fused, "can_compile", lambda: True)
+    assert fused._gate() is fused.compiled

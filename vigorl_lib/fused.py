@@ -11,8 +11,15 @@ What each is worth measures tests/bench_gpu.py (`--unfused` is without).
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib.util
+import os
+import shutil
+import sysconfig
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -31,11 +38,29 @@ def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 compiled = torch.compile(gated, dynamic=True)  # at its first call
 
 
+def can_compile() -> bool:
+    """Whether there is what `torch.compile` needs on a GPU: Triton, and a C compiler and Python's headers for it."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
+    return bool(importlib.util.find_spec("triton") and compiler and headers)
+
+
+def _gate() -> Gate:
+    if can_compile():
+        return compiled
+    warnings.warn(
+        "gated units are computed in two kernels: torch.compile needs triton, a C compiler and Python's headers "
+        "(on Debian: apt install gcc python3-dev)",
+        stacklevel=3,
+    )
+    return gated
+
+
 def fuse(model: PreTrainedModel, gate: Gate | None = None) -> None:
     """Change a Qwen VL model that computes in bf16, in place, once. `gate` takes the place of the compiled `gated`."""
     if "forward" in vars(model.model.visual):
         return
-    gate = gate or compiled
+    gate = gate or _gate()
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
             module.forward = MethodType(_norm, module)
@@ -52,7 +77,16 @@ def _into_stream(module: Any, ids: Any, embedded: torch.Tensor) -> torch.Tensor:
 
 
 def _norm(self: Any, hidden: torch.Tensor) -> torch.Tensor:
-    return F.rms_norm(hidden, (hidden.shape[-1],), self.weight.to(hidden.dtype), self.variance_epsilon)
+    weight = self.weight.to(hidden.dtype)
+    with _without_autocast(hidden.device.type):
+        return F.rms_norm(hidden, (hidden.shape[-1],), weight, self.variance_epsilon)
+
+
+def _without_autocast(place: str) -> contextlib.AbstractContextManager[None]:
+    """From torch 2.12 on autocast makes a norm's input fp32, and twice as much is kept of it (pytorch#188955)."""
+    if place == "meta" or not torch.is_autocast_enabled(place):
+        return contextlib.nullcontext()
+    return torch.autocast(place, enabled=False)
 
 
 def _unit(gate: Gate, self: Any, hidden: torch.Tensor) -> torch.Tensor:
