@@ -252,6 +252,24 @@ def test_grpo_pays_for_a_reference_only_where_there_is_one(make, tmp_path):
     assert found[0.01, 0].flops > found[0.0, 0].flops, "one more forward pass"
 
 
+def test_a_server_that_samples_takes_neither_memory_nor_time_here(make):
+    config, sample = make("qwen2_5_vl").model.config, Sample(60, (16,))
+    settings = grpo(steps_per_generation=1, group_size=16, completions_per_pass=1, max_completion_length=400)
+    here = prediction.predict(config, settings, sample, ROUND)
+    served = prediction.predict(config, dataclasses.replace(settings, vllm_url="http://vllm:8000"), sample, ROUND)
+    assert served.cache == served.generating == served.generation_s == 0 < here.generation_s
+    assert served.memory < here.memory
+    assert served.passes_s > here.passes_s, "the trainer scores what the server wrote once more"
+
+
+def test_eyes_that_stay_in_fp32_are_counted_so(make):
+    model = make("qwen2_5_vl").model
+    cost = prediction.predict(model.config, sft(lora_rank=4), Sample(30, (16,)), ROUND, dtype=torch.float16)
+    eyes = sum(parameter.numel() for parameter in model.model.visual.parameters())
+    others = cost.parameters - cost.trained - eyes
+    assert cost.weights == 4 * eyes + 4 * cost.trained + 2 * others
+
+
 def test_a_picture_is_seen_once_for_its_group(make):
     config, shape = make("qwen2_5_vl").model.config, Sample(30, (64,))
 
@@ -405,3 +423,36 @@ def test_the_advice_is_about_the_batch_of_all_cards(make):
     small = dataclasses.replace(ROUND, memory=round(0.7 * cost.memory))
     said = prediction.advice(cost, config, settings, sample, small, cards=4, **how)
     assert "batch_size: 4" in said, "one row for each"
+
+
+@pytest.fixture
+def small_card(monkeypatch):
+    """A GPU of one MiB; what does not ask for it stays on the CPU."""
+    monkeypatch.setattr(prediction, "measured_device", lambda dtype: prediction.Device("T0", 2**20, 1e12, 1e11, 1e-6))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+
+
+def test_a_run_that_does_not_fit_a_gpu_ends_before_it_begins(make, small_card, monkeypatch):
+    policy, examples = make("qwen3_vl"), benchmarks.load("sat2", split="dev", limit=2, seed=0)
+
+    def said(launcher=""):
+        return prediction.forecast(policy, examples, "grounded", grpo(precision="fp32"), launcher=launcher)
+
+    for launcher in ("", "torchrun --nproc_per_node 1", "/opt/bin/accelerate launch --num_processes 1"):
+        with pytest.raises(MemoryError, match=r"^T0: the run does not fit \(.* of 0.0 GiB\)[:,] .*") as caught:
+            said(launcher)
+        assert "\n" not in str(caught.value)
+    assert "does not fit" in said("sbatch --wait params/launch/slurm.sh"), "other machines' cards may be larger"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "does not fit" in said(), "a CPU has a disk to swap to"
+
+
+def test_fewer_rollouts_at_a_time_are_advised_where_they_help(make):
+    config, sample = make("qwen2_5_vl").model.config, Sample(60, (16,))
+    settings = grpo(steps_per_generation=8, completions_per_pass=1, max_completion_length=400, lora_rank=4)
+    how = {"dtype": torch.float32}
+    cost = prediction.predict(config, settings, sample, ROUND, **how)
+    assert cost.cache + cost.generating > cost.gradients + cost.activations + cost.working
+    small = dataclasses.replace(ROUND, memory=round(0.9 * cost.memory))
+    assert "steps_per_generation: 1" in prediction.advice(cost, config, settings, sample, small, **how)

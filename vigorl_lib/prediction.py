@@ -24,6 +24,7 @@ import dataclasses
 import math
 import os
 import re
+import shlex
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -67,7 +68,7 @@ ADAM = 7  # weights, gradients and two moments read, all but gradients written
 class Device:
     """What a device can do.
 
-    memory     bytes
+    memory     bytes that are free for a run
     flops      of a large matrix product, a second; a multiplication and an addition are two
     bandwidth  bytes a second, read or written
     launch     seconds that even the smallest operation takes, Python included
@@ -83,11 +84,16 @@ class Device:
 def measured_device(dtype: torch.dtype = torch.bfloat16) -> Device:
     """This machine's device, measured in a second or two: the GPU, or the CPU (then give `torch.float32`).
 
-    Of the CPU it is what this process gets while it runs: other programs do not count.
+    Of the CPU it is what this process gets while it runs: other programs do not count. A GPU's memory is what it has
+    free now: other programs' is not, nor is that of the models that this process holds, as notebooks do.
     """
     on_gpu = torch.cuda.is_available()
     clock = time.perf_counter if on_gpu else time.process_time
     device = torch.device("cuda" if on_gpu else "cpu")
+    if on_gpu:
+        memory = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     side = 8192 if on_gpu else 1024
     left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
     small = torch.nn.Linear(8, 8, device=device, dtype=dtype)
@@ -109,11 +115,7 @@ def measured_device(dtype: torch.dtype = torch.bfloat16) -> Device:
         product = seconds(lambda: left @ right, 10)
         copy = seconds(lambda: left.copy_(right), 10)
         launch = seconds(lambda: small(row), 500)
-    if on_gpu:
-        found = torch.cuda.get_device_properties(device)
-        name, memory = found.name, found.total_memory
-    else:
-        name, memory = "CPU", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    name = torch.cuda.get_device_name() if on_gpu else "CPU"
     return Device(name, memory, 2 * side**3 / product, 2 * left.nbytes / copy, launch)
 
 
@@ -128,10 +130,10 @@ class Cost:
     activations  what autograd keeps of one pass over the longest sample
     working      what a pass holds besides at its peak; below zero where an update is one pass, because gradients then
                  come as activations go
-    cache        keys and values of all rollouts at full length; 0 for SFT
-    generating   what generation holds besides at its peak
+    cache        keys and values of all rollouts at full length; 0 for SFT, and where a vLLM server samples
+    generating   what generation holds besides at its peak; likewise
     flops        of one update: all passes, and its share of the generation, `generation_flops`
-    generation_s, passes_s, optimiser_s  seconds of one update
+    generation_s, passes_s, optimiser_s  seconds of one update; a server's are not counted
     """
 
     parameters: int
@@ -213,9 +215,12 @@ def predict(
         padded=padded,
     )
     forwards, cache, generating, generation = 0, 0, 0, Work()
+    sampling = grpo and not settings.vllm_url
     if grpo:
         served = settings.steps_per_generation  # updates on one batch of rollouts
-        forwards = (served > 1) + (settings.beta > 0)  # log-probabilities of the old policy and of the reference
+        # Log-probabilities of the old policy (of a server's rollouts always) and of the reference.
+        forwards = (served > 1 or not sampling) + (settings.beta > 0)
+    if sampling:
         cache, generating, generation = _generation(
             model,
             device,
@@ -245,7 +250,7 @@ def predict(
         activations=learning.kept,
         working=learning.peak - learning.kept - gradients + extra,
         cache=cache,
-        generating=generating + (extra if grpo else 0),
+        generating=generating + (extra if sampling else 0),
         flops=passes * (learning.whole.flops + forwards * learning.forward.flops) + generation.flops,
         generation_flops=generation.flops,
         generation_s=generation.seconds,
@@ -300,15 +305,16 @@ def advice(
         return f"fits: {room}"
     few = {"completions_per_pass": 1} if isinstance(settings, GRPOSettings) else {"batch_size": 1}
     checkpointing, lora = {"gradient_checkpointing": True}, {"lora_rank": settings.lora_rank or 16}
+    rollouts = {"steps_per_generation": 1} if isinstance(settings, GRPOSettings) else {}
 
     def helps(changes: dict[str, Any]) -> bool:
         changed = dataclasses.replace(settings, **changes)
         return changed != settings and predict(config, changed, longest, device, **how).fits(device)
 
-    found = [changes for changes in (checkpointing, few, lora) if helps(changes)]
+    found = [changes for changes in (checkpointing, few, rollouts, lora) if helps(changes)]
     pixels = _fitting_pixels(config, settings, longest, device, **how)
     found += [{"max_pixels": pixels}] if pixels else []
-    together = (lora | checkpointing, lora | checkpointing | few)
+    together = (lora | checkpointing, lora | checkpointing | few, lora | checkpointing | few | rollouts)
     found = found or [changes for changes in together if helps(changes)][:1]
     if not found:
         return f"does not fit ({room}), whatever is set: share the model among GPUs, or take a smaller one"
@@ -332,7 +338,8 @@ def forecast(
     """What a run costs here: the table for its longest sample, and the advice. As notebooks print it before they train.
 
     `turns` are what SFT is to learn, a list an example. With a `launcher` this machine's GPUs share the run, all or as
-    many as it says, and the weights where it is FSDP or ZeRO. Raises ValueError where they can not share it evenly.
+    many as it says, and the weights where it is FSDP or ZeRO. Raises ValueError where they can not share it evenly, and
+    MemoryError with the advice where the run is to be on a GPU of this machine and does not fit.
     """
     cards = _cards(launcher) if launcher else 1
     share, dtype = _of_one(settings, cards), compute_dtype(settings.precision)
@@ -341,7 +348,15 @@ def forecast(
     how = {"zoom": zoom, "dtype": dtype, "shards": cards if re.search("fsdp|zero", launcher) else 1}
     what = policy.model.config, share, longest, device
     cost = predict(*what, **how)
-    return f"{table(cost, device)}\n{advice(cost, *what, cards=cards, **how)}"
+    said = advice(cost, *what, cards=cards, **how)
+    if torch.cuda.is_available() and _here(launcher) and not cost.fits(device):
+        raise MemoryError(f"{device.name}: the run {said}")
+    return f"{table(cost, device)}\n{said}"
+
+
+def _here(launcher: str) -> bool:
+    """Whether a launcher starts its processes on this machine, and does not send them to another, as sbatch does."""
+    return not launcher or Path(shlex.split(launcher)[0]).name in ("torchrun", "accelerate")
 
 
 def _cards(launcher: str) -> int:
@@ -394,6 +409,8 @@ def build(
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     see_by_length(model)
+    if dtype == torch.float16:
+        model.model.visual.float()  # as `load_policy` keeps it
     if (computed or dtype) == torch.bfloat16:
         fuse(model, _Gate.apply)
     if settings.freeze_vision:

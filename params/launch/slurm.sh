@@ -1,7 +1,8 @@
 #!/bin/bash
 # SLURM, two nodes that train and one that samples. An example: partition, account and paths are your cluster's.
 #
-# As a launcher of notebooks 03 to 05, run from the project's folder on a login node (it waits for the job):
+# As a launcher of notebooks 03 to 05 (it waits for the job). They evaluate themselves, so run them from the project's
+# folder on a node with one GPU from which sbatch works; what they forecast is for that GPU, and stops nothing:
 #     launcher: "sbatch --wait params/launch/slurm.sh"
 # By hand, with a file that a notebook wrote:
 #     sbatch params/launch/slurm.sh -m vigorl_lib.training outputs/paper_3b/vigorl/seed0/04_grounded_grpo/run.yaml
