@@ -100,3 +100,13 @@ def test_the_teacher_is_served_by_one_command():
     told = [re.search(r"vllm serve[^}]*}'", text) for text in texts]
     assert len({" ".join(found[0].replace("\\\n", " ").split()) for found in told if found}) == 1
     assert sum(found is not None for found in told) == 3
+
+
+@pytest.mark.parametrize(("stem", "runs"), [("03_warm_start", 1), ("04_grounded_grpo", 1), ("05_zoom_grpo", 2)])
+def test_a_real_model_sees_its_longest_sample_first(stem, runs):
+    """Not the nano models: what they learned from, and so what ships, is in the order that it was."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4).cells
+    made = [cell.source for cell in cells if re.search(r"training\.(SFT|GRPO)Settings\(", cell.source)]
+    assert len(made) == runs and all("longest_first=bool(model)," in source for source in made)
+    for profile in REAL:
+        assert yaml.safe_load((ROOT / "params" / profile / f"{stem}.yaml").read_text())["model"]
