@@ -78,7 +78,8 @@ lint: $(READY)  ## check, format and strip what git tracks
 
 address:  ## write ADDRESS, where your copy of the kit is on the web, into the notebooks (Colab installs from there)
 	@$(if $(ADDRESS),,$(error give it: make address ADDRESS=WHERE-YOUR-COPY-IS))
-	sed -i.old -E 's,(address = \\")[^"\]*,\1$(ADDRESS),' notebooks/*.ipynb
+	sed -i.old -E -e 's,(address = \\")[^"\]*,\1$(ADDRESS),' \
+	  -e 's,(colab[.a-z]*/github/).*(/blob/),\1$(word 3,$(subst /, ,$(ADDRESS)))/$(word 4,$(subst /, ,$(ADDRESS)))\2,' notebooks/*.ipynb
 	rm notebooks/*.old
 
 clean:  ## delete the outputs of one PROFILE, ARM and SEED

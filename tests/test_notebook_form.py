@@ -149,6 +149,9 @@ def test_make_writes_the_address_into_all_notebooks(tmp_path):
         subprocess.run(["make", "-C", tmp_path, "address", f"ADDRESS={address}"], check=True, capture_output=True)
         cells = installing(tmp_path / "notebooks")
         assert addresses(cells.values()) == {address} and len(cells) == len(NOTEBOOKS)
+        for path in (tmp_path / "notebooks").glob("*.ipynb"):
+            badge = f"/github/{'/'.join(address.split('/')[3:])}/blob/main/notebooks/{path.name})"
+            assert badge in nbformat.read(path, as_version=4).cells[0].source.splitlines()[2]
         done = on_colab(cells["00_tour"])
         if "ORG/REPO" in address:
             assert done.stderr.splitlines()[-1] == "ValueError: no address yet: write your copy's in place of ORG/REPO"

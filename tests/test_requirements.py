@@ -162,3 +162,10 @@ def test_a_vllm_for_other_versions_is_named(install):
 def test_a_vllm_that_fits_is_taken(install):
     install("vllm", "9.9.0", ["transformers>=5", "torch>=2.6"])
     requirements.check(vllm_url="http://vllm:8000")
+
+
+def test_a_torchao_that_is_too_old_for_adapters_is_named(install):
+    install("torchao", "0.10.0")
+    requirements.check()
+    with pytest.raises(ValueError, match=r"torchao 0.10.0, .* \(pip uninstall -y torchao\)"):
+        requirements.check(lora_rank=8)

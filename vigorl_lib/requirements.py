@@ -53,6 +53,8 @@ def check(*, precision: str = "", lora_rank: int = 0, load_in_4bit: bool = False
             "lora_rank: an adapter learns beside the whole model on each card; launch with torchrun, not with FSDP or "
             "ZeRO, or set lora_rank to 0"
         )
+    if lora_rank:
+        check_torchao()
     if load_in_4bit and not torch.cuda.is_available():
         raise ValueError(
             "load_in_4bit needs a GPU and torch sees none: take one (in Colab: Runtime, Change runtime type, T4), or "
@@ -68,6 +70,16 @@ def check_four_bits(load_in_4bit: bool, lora_rank: int) -> None:
     """Refuse to train weights of four bits, which no machine can. Raises ValueError."""
     if load_in_4bit and not lora_rank:
         raise ValueError("load_in_4bit: weights of four bits can not learn; set lora_rank, for example to 16")
+
+
+def check_torchao() -> None:
+    """Refuse a torchao that PEFT 0.21 does not bear beside it, as Colab's. Raises ValueError."""
+    found = _installed(["torchao"]).get("torchao")
+    if found and Version(found) < Version("0.16"):
+        raise ValueError(
+            f"lora_rank: peft makes no adapter beside torchao {found}, which is older than 0.16; uninstall it, which "
+            "the kit does not need (pip uninstall -y torchao), and start Python anew"
+        )
 
 
 def check_vllm() -> None:
