@@ -267,6 +267,25 @@ def test_bars_have_intervals_chance_and_plain_figures():
     assert not plt.get_fignums()
 
 
+def test_rows_that_were_left_out_are_counted_under_the_axes():
+    asked = {"gqa": ["example"] * 198, "pope": ["example"] * 210, "ai2d": []}
+    damaged = {"gqa": ["row 3: no image", "row 5: torn"], "pope": [], "ai2d": ["row 0: no answer"]}
+    groups = [{**row, "group": group} for row in ROWS for group in ("near", "far")]
+    plain = figures.bars_with_intervals(groups, label="accuracy")
+    before = texts(plain)
+    assert texts(figures.note_left_out(plain, {"gqa": [], "pope": []}, asked)) == before
+    figure = figures.note_left_out(plain, damaged, asked)
+    assert texts(figure) == [*before, "left out, damaged: gqa 2 of 200, ai2d 1 of 1"]
+    render(figure)
+    figure.draw_without_rendering()  # at the figure's own resolution, in which the extents are
+    (ax,) = figure.axes
+    note, label, names = (part.get_window_extent() for part in (ax.texts[-1], ax.xaxis.label, figure.legends[0]))
+    assert 0 < names.y0 and names.y1 < note.y0 and note.y1 < label.y0, "from bottom to top: legend, note, label"
+    with pytest.raises(KeyError, match="gqa"):
+        figures.note_left_out(plain, damaged, {})
+    assert not plt.get_fignums()
+
+
 def test_grouped_bars_have_a_colour_a_group():
     rows = [{**row, "group": group} for row in ROWS for group in ("near", "far")]
     figure = figures.bars_with_intervals(rows, label="accuracy (fraction)")

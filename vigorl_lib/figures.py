@@ -581,6 +581,23 @@ def bars_with_intervals(
     return figure
 
 
+@_themed
+def note_left_out(figure: Figure, left_out: Mapping[str, Sequence[str]], asked: Mapping[str, Sequence[Any]]) -> Figure:
+    """The figure with a footnote under its first axes: of each set, how many rows were left out because of damage.
+
+    `left_out` (set -> what `benchmarks.load` said of such rows) and `asked` (set -> the examples that remained) add up
+    to the rows that were drawn. Nothing is written where nothing was left out. Raises KeyError for a set in `left_out`
+    that is not in `asked`.
+    """
+    found = [f"{name} {len(rows)} of {len(rows) + len(asked[name])}" for name, rows in left_out.items() if rows]
+    if found:
+        ax = figure.axes[0]
+        text = textwrap.fill(_drawable(f"left out, damaged: {', '.join(found)}"), 80)
+        below = {"xytext": (0, -6), "textcoords": "offset points", "va": "top"}  # of the label, wherever layout puts it
+        ax.annotate(text, (0, 0), xycoords=("axes fraction", ax.xaxis.label), size=9, color=INK, **below)
+    return figure
+
+
 def _chance_line(ax: Axes, chance: float | None) -> None:
     if chance is not None:
         ax.axhline(chance, color=INK, ls="--", lw=1.2, label=f"chance {_number(chance)}")
