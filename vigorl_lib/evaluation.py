@@ -103,7 +103,7 @@ def save_evaluation(
     source: str | Path,
     split: str,
     revision: str | None = None,
-    left_out: Sequence[str] = (),
+    left_out: Sequence[str] | None = None,
     losses: Sequence[Sequence[float]] | None = None,
     **decoding: Any,
 ) -> None:
@@ -111,8 +111,8 @@ def save_evaluation(
 
     A row holds the example without its pictures and its truth, what the policy wrote, the frame of its points (pixels
     that the model saw) and the SHA-256 of the prompt's text; with `losses` (`policy.option_losses`) also what a scorer
-    by likelihood reads. On the card are `source`, `split` and `revision`, as `load` was given them, of the hub's rows
-    the commits that are read without a `revision`, what `load` said of rows that are `left_out`, and `decoding`
+    by likelihood reads. On the card are `source`, `split`, `revision` and `left_out`, as `load` was given them (and
+    wrote what it left out), of the hub's rows the commits that are read without a `revision`, and `decoding`
     (temperature, seed, max_new_tokens …). Raises ValueError where predictions or losses are not those of the examples.
     """
     if [example.id for example in examples] != [prediction.id for prediction in predictions] or not examples:
@@ -153,7 +153,7 @@ def save_evaluation(
         "source": str(source),
         "split": split,
         **hub,
-        "left_out": list(left_out),
+        "left_out": list(left_out or ()),
         "mode": mode,
         "decoding": decoding,
         "model": policy.model.config._name_or_path,
@@ -206,7 +206,7 @@ def evaluate(
     source: str | Path,
     split: str,
     revision: str | None = None,
-    left_out: Sequence[str] = (),
+    left_out: Sequence[str] | None = None,
     losses: Sequence[Sequence[float]] | None = None,
     zoom: Zoom | None = None,
     title: str = "",
