@@ -11,12 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
 
 from tests.test_served import Server
 from vigorl_lib.benchmarks import registry as benchmarks
+from vigorl_lib.evaluation import CARD, regrade
 from vigorl_lib.faithfulness import follows_route
 from vigorl_lib.policy import load_policy
 from vigorl_lib.records import read_lines
@@ -138,6 +140,22 @@ def test_another_model_does_not_learn_from_what_ships(step, said, tmp_path):
     with pytest.raises(AssertionError, match=re.compile(said.format(model=model), re.DOTALL)):
         run_notebook(step, tmp_path / "run", "-p", "model", model)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [f"{step}.ipynb", "started.json"]
+
+
+@pytest.mark.parametrize(("step", "name"), [("07_eval_visual_search", "benchmark"), ("10_eval_general", "sets")])
+def test_an_evaluation_goes_on_without_bad_rows_when_asked(step, name, tmp_path):
+    """What was left out is on the card, and counted in the manifest and by regrade."""
+    row = {"image": str(ROOT / "tests/own/scene0.png"), "question": "Which?", "options": ["a", "b"], "answer": "b"}
+    rows = [{**row, "id": f"q{k}", "split": "test"} for k in range(3)]
+    rows[1]["answer"] = ""
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = ["-p", name, "own", "-p", "source", source, "-p", "skip_bad_rows", "True"]
+    metrics = run_notebook(step, tmp_path / "run", "-p", "model", PACKAGE / "checkpoints/base", *more)["metrics"]
+    assert (metrics["left_out"]["own"] if name == "sets" else metrics["model"]["clean"]["left_out"]) == 1
+    (saved,) = (path for path in (tmp_path / "run").rglob("*.parquet") if "own" in path.parts or path.stem == "model")
+    (said,) = json.loads(pq.read_table(saved).schema.metadata[CARD])["left_out"]
+    assert "row 1" in said and {found["left_out"] for found in regrade(saved).values()} == {1}
 
 
 def test_the_report_shows_every_benchmark_that_was_asked(outputs):
