@@ -32,7 +32,7 @@ import torch
 from torch.nn import functional as F
 from trl.trainer.utils import add_fused_lm_head
 
-from vigorl_lib import lengths, training
+from vigorl_lib import learning, lengths, training
 from vigorl_lib.attention import see_by_length
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.fused import see_once
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--ledger", type=Path, help="where the result is written")
     chosen = parser.parse_args()
     policy = load_policy(chosen.model)
-    training.freeze_vision(policy.model)
+    learning.freeze_vision(policy.model)
     add_fused_lm_head(policy.model)
     policy.model.train()
     talks, tokens = conversations(policy, chosen.rows)

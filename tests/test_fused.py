@@ -10,10 +10,10 @@ from vigorl_lib import fused
 from vigorl_lib.attention import see_by_length
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.fused import fuse, gated, see_once
+from vigorl_lib.learning import adapter, freeze_vision
 from vigorl_lib.nano import lessons
 from vigorl_lib.nano import model as nano
 from vigorl_lib.policy import LocalPolicy
-from vigorl_lib.training import adapter, freeze_vision
 
 both = pytest.mark.parametrize("family", ("qwen2_5_vl", "qwen3_vl"))
 

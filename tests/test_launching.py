@@ -11,7 +11,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 
-from vigorl_lib import jobs, training
+from vigorl_lib import jobs, learning, training
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.jobs import GRPOSettings, Job, SFTSettings
 from vigorl_lib.nano import lessons
@@ -117,12 +117,12 @@ def test_grpo_in_two_processes_writes_once(start, tmp_path, torchrun, capsys):
 
 
 def test_batches_that_can_not_be_shared_are_refused(monkeypatch):
-    monkeypatch.setattr(training, "PartialState", lambda cpu: SimpleNamespace(num_processes=3))
-    assert training.share_of(6, "batch_size") == 2
+    monkeypatch.setattr(learning, "PartialState", lambda cpu: SimpleNamespace(num_processes=3))
+    assert learning.share_of(6, "batch_size") == 2
     with pytest.raises(
         ValueError, match="batch_size is 8, which 3 processes can not share evenly; take a multiple of 3"
     ):
-        training.share_of(8, "batch_size")
+        learning.share_of(8, "batch_size")
 
 
 # --- a job's rows ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from vigorl_lib import requirements, training
+from vigorl_lib import learning, requirements, training
 from vigorl_lib.jobs import GRPOSettings, Job, SFTSettings
 from vigorl_lib.policy import four_bits
 
@@ -94,8 +94,8 @@ def test_a_run_is_refused_before_anything_is_loaded(settings, card, tmp_path):
 
 def test_weights_that_learn_are_fp32(card):
     card("NVIDIA A100")
-    assert training.weights_dtype(lora_rank=0, precision="bf16") == torch.float32
-    assert training.weights_dtype(lora_rank=8, precision="bf16") == torch.bfloat16
+    assert learning.weights_dtype(lora_rank=0, precision="bf16") == torch.float32
+    assert learning.weights_dtype(lora_rank=8, precision="bf16") == torch.bfloat16
     weight = torch.tensor(0.02)
     assert weight.bfloat16() - 1e-6 == weight.bfloat16(), "in bf16 the paper's step would be none"
     assert weight - 1e-6 != weight

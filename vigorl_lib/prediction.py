@@ -49,12 +49,12 @@ from vigorl_lib import lengths
 from vigorl_lib.attention import see_by_length
 from vigorl_lib.fused import fuse
 from vigorl_lib.jobs import GRPOSettings, Settings, SFTSettings
+from vigorl_lib.learning import COMPLETIONS, adapter, freeze_vision, share_of
 from vigorl_lib.lengths import Sample
 from vigorl_lib.policy import LocalPolicy
 from vigorl_lib.prompts import Mode
 from vigorl_lib.records import Example
 from vigorl_lib.requirements import check_four_bits, compute_dtype
-from vigorl_lib.training import COMPLETIONS, adapter, freeze_vision, share_of
 from vigorl_lib.views import Zoom
 
 GIB = 2**30
@@ -185,7 +185,7 @@ def predict(
     `shards`: so many GPUs share weights, gradients and moments (FSDP2, ZeRO-3); the settings are those of one of them.
     `padded`: rows are of unlike length, as they usually are; then attention takes a mask, and keeps keys and values for
     each head that asks. `dtype` is what is computed in; weights are stored in it where only an adapter learns, else in
-    fp32 (`training.weights_dtype`). Raises ValueError where the run has no such form.
+    fp32 (`learning.weights_dtype`). Raises ValueError where the run has no such form.
     """
     check_four_bits(settings.load_in_4bit, settings.lora_rank)
     model = build(config, settings, dtype if settings.lora_rank else torch.float32, computed=dtype)

@@ -33,7 +33,7 @@ from vigorl_lib import requirements
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from PIL import Image
 from tqdm.auto import tqdm
 from transformers import (
@@ -53,6 +53,7 @@ from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.fused import fuse
 from vigorl_lib.images import shown_size
 from vigorl_lib.jobs import GRPOSettings, Job, Settings, SFTSettings, read_run, write_run
+from vigorl_lib.learning import COMPLETIONS, adapter, freeze_vision, share_of, weights_dtype
 from vigorl_lib.policy import LocalPolicy, load_policy, save_policy
 from vigorl_lib.processors import kit_template
 from vigorl_lib.prompts import Mode
@@ -166,7 +167,7 @@ def load_to_train(
     reference that changed with every interruption would be another objective.
 
     The model stays on the CPU: the trainer puts it on this process's card, or in pieces on all of them. `dtype` is that
-    of its weights (see `weights_dtype`).
+    of its weights (see `learning.weights_dtype`).
     """
     checkpoint = resume_point(out_dir)
     adapter = checkpoint is not None and (checkpoint / "adapter_config.json").exists()
@@ -219,25 +220,6 @@ def save_trained(trainer: Trainer, policy: LocalPolicy, start: str | Path, folde
         merged = PeftModel.from_pretrained(plain, adapter).merge_and_unload()
         save_policy(LocalPolicy(merged, policy.processor), folder)
     trainer.accelerator.wait_for_everyone()
-
-
-def share_of(count: int, name: str, processes: int = 0) -> int:
-    """What each of `processes` (0: this run's) takes of `count` rows. Raises ValueError where not all take alike."""
-    processes = processes or PartialState(cpu=not torch.cuda.is_available()).num_processes
-    if count % processes:
-        raise ValueError(
-            f"{name} is {count}, which {processes} processes can not share evenly; take a multiple of {processes}"
-        )
-    return count // processes
-
-
-def weights_dtype(lora_rank: int, precision: str) -> torch.dtype:
-    """What the weights of a model in training are loaded in.
-
-    All of them learn: fp32, though computed in `precision`. Near 0.02 the next bf16 number is 1.2e-4 away, so that
-    steps of 1e-6 (paper Tab. A1, A2) would be rounded to nothing. Only an adapter learns: `precision`.
-    """
-    return requirements.compute_dtype(precision) if lora_rank else torch.float32
 
 
 def _learn_in_fp32(trainer: Trainer) -> None:
@@ -362,21 +344,6 @@ def episode(
     return talk
 
 
-def adapter(rank: int) -> LoraConfig | None:
-    """LoRA of a rank on every linear layer of the language model, none on the vision tower; None for rank 0.
-
-    The paper and its scripts fine-tune all weights; this is for smaller cards. alpha is twice the rank.
-    """
-    if not rank:
-        return None
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=r".*(visual|lm_head).*")
-
-
-def freeze_vision(model: PreTrainedModel) -> None:
-    """Stop gradients into the vision tower and projector, as the paper's runs do (§A5.4, released yaml)."""
-    model.model.visual.requires_grad_(False)
-
-
 def sft_trainer(
     model: PreTrainedModel,
     processor: Any,
@@ -443,9 +410,6 @@ def sft_trainer(
 
 
 # --- GRPO ------------------------------------------------------------------------------------------------
-
-
-COMPLETIONS = "the number of completions that go at once"
 
 
 def tokens_written(rows: Sequence[Mapping[str, float]], settings: GRPOSettings) -> int:
