@@ -7,16 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 
-from vigorl_lib import jobs, learning, training
+from vigorl_lib import jobs, learning, prediction, training
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.jobs import GRPOSettings, Job, SFTSettings
 from vigorl_lib.nano import lessons
 from vigorl_lib.nano import model as nano
 from vigorl_lib.policy import LocalPolicy, load_policy, save_policy
+from vigorl_lib.records import read_lines
 from vigorl_lib.traces import render_answer, render_call, render_single
 from vigorl_lib.views import Zoom
 
@@ -123,6 +125,80 @@ def test_batches_that_can_not_be_shared_are_refused(monkeypatch):
         ValueError, match="batch_size is 8, which 3 processes can not share evenly; take a multiple of 3"
     ):
         learning.share_of(8, "batch_size")
+
+
+# --- a run that is too large ------------------------------------------------------------------------------
+
+
+def no_trainer(*args, **options):
+    raise AssertionError("a trainer is made")
+
+
+def started(job, settings):
+    """What `python -m vigorl_lib.training run.yaml` does, up to the trainer."""
+    training.main([str(jobs.write_run(job, settings))])
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU of so many bytes, one of two in the run; the model stays on the CPU."""
+
+    def has(memory):
+        card = prediction.Device("T0", memory, 1e12, 1e11, 1e-6)
+        monkeypatch.setattr(prediction, "measured_device", lambda dtype: card)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        state = SimpleNamespace(num_processes=2, is_main_process=True)
+        monkeypatch.setattr(training, "PartialState", lambda cpu=False: state)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+        return state
+
+    monkeypatch.setattr(training, "sft_trainer", no_trainer)
+    monkeypatch.setattr(training, "grpo_trainer", no_trainer)
+    return has
+
+
+@pytest.mark.parametrize("settings", [SFT, GRPO], ids=["sft", "grpo"])
+def test_a_run_that_does_not_fit_its_gpu_ends_before_a_trainer_is_made(settings, start, tmp_path, gpu, capsys):
+    job, settings = sft_job(start, tmp_path / "job"), dataclasses.replace(settings, precision="fp32")
+    gpu(2**20)
+    with pytest.raises(MemoryError, match=r"^T0: the run does not fit \(.* of 0.0 GiB\)[:,] .*"):
+        started(job, settings)
+    gpu(2**40)
+    with pytest.raises(AssertionError, match="a trainer is made"):
+        started(job, settings)
+    assert "\nfits: " in capsys.readouterr().out
+    gpu(2**20).is_main_process = False
+    with pytest.raises(AssertionError, match="a trainer is made"):
+        started(job, settings)
+    assert capsys.readouterr().out == "", "one of them says it"
+
+
+def test_nothing_is_predicted_on_a_cpu_nor_twice_in_a_notebook(start, tmp_path, gpu, monkeypatch):
+    job, settings = sft_job(start, tmp_path / "job"), dataclasses.replace(SFT, precision="fp32")
+    monkeypatch.setattr(prediction, "forecast_share", lambda *args, **options: pytest.fail("it predicts"))
+    with pytest.raises(AssertionError, match="a trainer is made"):
+        started(job, settings)
+    gpu(2**20)
+    with pytest.raises(AssertionError, match="a trainer is made"):
+        training.launch(job, settings)
+
+
+@pytest.mark.parametrize("engine", ["", "FSDP", "DEEPSPEED"])
+def test_the_cards_of_a_run_share_its_rows_and_with_fsdp_its_weights(engine, start, tmp_path, gpu, monkeypatch, capsys):
+    if engine:
+        monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    job, settings = sft_job(start, tmp_path / "job"), dataclasses.replace(SFT, precision="fp32")
+    gpu(2**40)
+    with pytest.raises(AssertionError, match="a trainer is made"):
+        started(job, settings)
+    examples = benchmarks.load("sat2", "twin", split="train", limit=8, seed=0)
+    turns = [line["turns"] for line in read_lines(job.turns)]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    launcher = f"accelerate launch --config_file {engine.lower().replace('deepspeed', 'zero3')}.yaml"
+    policy = load_policy(start, device="cpu")
+    assert capsys.readouterr().out == (
+        prediction.forecast(policy, examples, "grounded", settings, turns, launcher=launcher) + "\n"
+    )
 
 
 # --- a job's rows ------------------------------------------------------------------------------------------

@@ -341,15 +341,44 @@ def forecast(
     many as it says, and the weights where it is FSDP or ZeRO. Raises ValueError where they can not share it evenly, and
     MemoryError with the advice where the run is to be on a GPU of this machine and does not fit.
     """
-    cards = _cards(launcher) if launcher else 1
-    share, dtype = _of_one(settings, cards), compute_dtype(settings.precision)
-    device = measured_device(dtype)
+    return forecast_share(
+        policy,
+        examples,
+        mode,
+        settings,
+        measured_device(compute_dtype(settings.precision)),
+        turns,
+        zoom=zoom,
+        cards=_cards(launcher) if launcher else 1,
+        sharded=bool(re.search("fsdp|zero", launcher)),
+        must_fit=torch.cuda.is_available() and _here(launcher),
+    )
+
+
+def forecast_share(
+    policy: LocalPolicy,
+    examples: Sequence[Example],
+    mode: Mode,
+    settings: Settings,
+    device: Device,
+    turns: Sequence[Sequence[str]] = (),
+    *,
+    zoom: Zoom | None = None,
+    cards: int = 1,
+    sharded: bool = False,
+    must_fit: bool = False,
+) -> str:
+    """What `forecast` says, of one of so many `cards` like `device`, which share the weights too where `sharded`.
+
+    Raises ValueError where they can not share the run evenly and, where it `must_fit` and does not, MemoryError.
+    """
+    share = _of_one(settings, cards)
     longest = max(lengths.samples(policy, examples, mode, turns, zoom=zoom), key=lambda sample: sample.tokens)
-    how = {"zoom": zoom, "dtype": dtype, "shards": cards if re.search("fsdp|zero", launcher) else 1}
+    how = {"zoom": zoom, "dtype": compute_dtype(settings.precision), "shards": cards if sharded else 1}
     what = policy.model.config, share, longest, device
     cost = predict(*what, **how)
     said = advice(cost, *what, cards=cards, **how)
-    if torch.cuda.is_available() and _here(launcher) and not cost.fits(device):
+    if must_fit and not cost.fits(device):
         raise MemoryError(f"{device.name}: the run {said}")
     return f"{table(cost, device)}\n{said}"
 

@@ -47,8 +47,7 @@ def check(*, precision: str = "", lora_rank: int = 0, load_in_4bit: bool = False
     """Refuse what this machine, its packages or its launcher can not do. Raises ValueError with the remedy."""
     compute_dtype(precision)
     check_four_bits(load_in_4bit, lora_rank)
-    # Set by accelerate launch.
-    if lora_rank and any(os.environ.get(f"ACCELERATE_USE_{engine}") == "true" for engine in ("FSDP", "DEEPSPEED")):
+    if lora_rank and sharded():
         raise ValueError(
             "lora_rank: an adapter learns beside the whole model on each card; launch with torchrun, not with FSDP or "
             "ZeRO, or set lora_rank to 0"
@@ -64,6 +63,11 @@ def check(*, precision: str = "", lora_rank: int = 0, load_in_4bit: bool = False
         raise ValueError('load_in_4bit needs bitsandbytes: pip install "vigorl-lib[4bit]"')
     if vllm_url:
         check_vllm()
+
+
+def sharded() -> bool:
+    """Whether this run's cards share the weights too (FSDP, ZeRO). accelerate launch sets it for its processes."""
+    return any(os.environ.get(f"ACCELERATE_USE_{engine}") == "true" for engine in ("FSDP", "DEEPSPEED"))
 
 
 def check_four_bits(load_in_4bit: bool, lora_rank: int) -> None:

@@ -47,7 +47,7 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from vigorl_lib import lengths, prompts, rewards
+from vigorl_lib import lengths, prediction, prompts, rewards
 from vigorl_lib.attention import see_by_length
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.fused import fuse
@@ -652,11 +652,13 @@ def check_setup(policy: LocalPolicy, args: GRPOConfig, examples: Sequence[Exampl
 # --- one job, in this process or in several ---------------------------------------------------------------
 
 
-def run(job: Job, settings: Settings) -> None:
+def run(job: Job, settings: Settings, *, forecast: bool = False) -> None:
     """Train, and leave model and curve in `job.out_dir`. In a run of several processes each of them calls it.
 
     Batches are those of all processes together, so that their number changes nothing but the time. Raises ValueError
-    on what the machine can not do and on what the settings can not mean, before a model is loaded.
+    on what the machine can not do and on what the settings can not mean, before a model is loaded. With `forecast`, on
+    a GPU, the main process prints what a card is to take, as notebooks do themselves, and raises MemoryError with the
+    remedy where the card has not the room, before a trainer is made.
     """
     requirements.check(
         precision=settings.precision,
@@ -665,8 +667,11 @@ def run(job: Job, settings: Settings) -> None:
         vllm_url=settings.vllm_url if isinstance(settings, GRPOSettings) else "",
     )
     folder = Path(job.out_dir)
-    chief = PartialState(cpu=not torch.cuda.is_available()).is_main_process
-    set_seed(settings.seed)  # an adapter begins with random numbers, the same everywhere
+    on_gpu = torch.cuda.is_available()
+    chief = PartialState(cpu=not on_gpu).is_main_process
+    # Measured before the model is loaded: one of four bits lies on the card from then on.
+    dtype = requirements.compute_dtype(settings.precision)
+    device = prediction.measured_device(dtype) if forecast and chief and on_gpu else None
     examples = benchmarks.load(
         job.benchmark, job.source, split=job.split, limit=job.num_examples or None, seed=job.examples_seed
     )
@@ -678,6 +683,9 @@ def run(job: Job, settings: Settings) -> None:
         load_in_4bit=settings.load_in_4bit,
     )
     zoom = Zoom(offset=job.crop_offset, size=job.crop_size, looks=job.looks)
+    if device:
+        print(_forecast(job, settings, policy, examples, zoom, device))
+    set_seed(settings.seed)  # an adapter begins with random numbers, the same everywhere
     if isinstance(settings, SFTSettings):
         rows = _rows_to_learn(job, settings, policy, examples, zoom)
         bar = [Progress("SFT")] if chief else []
@@ -692,10 +700,35 @@ def run(job: Job, settings: Settings) -> None:
     trainer.accelerator.free_memory()
 
 
-def _rows_to_learn(
-    job: Job, settings: SFTSettings, policy: LocalPolicy, examples: Sequence[Example], zoom: Zoom
-) -> Dataset:
-    """The job's conversations, pass after pass, each in an order of its own. Raises ValueError on unknown questions."""
+def _forecast(
+    job: Job,
+    settings: Settings,
+    policy: LocalPolicy,
+    examples: Sequence[Example],
+    zoom: Zoom,
+    device: prediction.Device,
+) -> str:
+    """What each card of this run is to take. Raises MemoryError where `device` has not the room."""
+    turns = []
+    if isinstance(settings, SFTSettings):
+        places, turns = _written(job, examples)
+        examples = [examples[place] for place in places]
+    return prediction.forecast_share(
+        policy,
+        examples,
+        job.mode,
+        settings,
+        device,
+        turns,
+        zoom=zoom if job.mode == "zoom" else None,
+        cards=PartialState().num_processes,
+        sharded=requirements.sharded(),
+        must_fit=True,
+    )
+
+
+def _written(job: Job, examples: Sequence[Example]) -> tuple[list[int], list[list[str]]]:
+    """The turns that SFT is to learn, and the place of each one's question. Raises ValueError on unknown questions."""
     written = list(read_lines(job.turns))
     place = {example.id: index for index, example in enumerate(examples)}
     unknown = [line["id"] for line in written if line["id"] not in place]
@@ -704,17 +737,25 @@ def _rows_to_learn(
             f"{job.turns}: {f'no question {unknown[0]!r} among the {len(place)} loaded' if unknown else 'no turns'}; "
             "write it for this benchmark, source, split, num_examples and examples_seed"
         )
+    return [place[line["id"]] for line in written], [line["turns"] for line in written]
+
+
+def _rows_to_learn(
+    job: Job, settings: SFTSettings, policy: LocalPolicy, examples: Sequence[Example], zoom: Zoom
+) -> Dataset:
+    """The job's conversations, pass after pass, each in an order of its own. Raises ValueError on unknown questions."""
+    places, turns = _written(job, examples)
     views = Views(policy.view_of, examples, kept=256)  # each is seen many times: 14 ms a time at nano size
 
     def conversation(row: int) -> Messages:
-        index = place[written[row]["id"]]
-        return episode(examples[index], views[index], written[row]["turns"], zoom, policy.dialect, mode=job.mode)
+        index = places[row]
+        return episode(examples[index], views[index], turns[row], zoom, policy.dialect, mode=job.mode)
 
     needed, rng = settings.max_steps * settings.batch_size * settings.accumulate, random.Random(settings.seed)
-    passes = (rng.sample(range(len(written)), len(written)) for _ in itertools.count())
+    passes = (rng.sample(range(len(turns)), len(turns)) for _ in itertools.count())
     order, tokens = list(itertools.islice(itertools.chain.from_iterable(passes), needed)), []
     if settings.longest_first:
-        asked, turns = [examples[place[line["id"]]] for line in written], [line["turns"] for line in written]
+        asked = [examples[place] for place in places]
         counted = lengths.samples(policy, asked, job.mode, turns, zoom=zoom)
         tokens = [counted[row].tokens for row in order]
     return lazy_rows(conversation, order, tokens)
@@ -749,7 +790,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """`python -m vigorl_lib.training RUN.yaml`."""
     parser = argparse.ArgumentParser(prog="python -m vigorl_lib.training", description="Run an SFT or GRPO job.")
     parser.add_argument("file", type=Path, help="flat YAML or JSON: kind, and the fields of a Job and its settings")
-    run(*read_run(parser.parse_args(words).file))
+    run(*read_run(parser.parse_args(words).file), forecast=True)
     PartialState().destroy_process_group()
 
 
