@@ -53,7 +53,7 @@ evaluate:  ## run and record the evaluations that reproduce leaves out (minutes 
 	$(RUN) vigorl_lib.report record $(OUT) --step 09_eval_web_agents
 	$(RUN) vigorl_lib.report record $(OUT) --step 11_behaviours
 
-museum:  ## train with five rewards that fail (a quarter of an hour), and record what that bought
+museum:  ## train with five rewards that fail (eighteen minutes), and record what that bought
 	@$(MAKE) --no-print-directory STEPS="$(filter 13_%,$(LATER))" reproduce
 	$(RUN) vigorl_lib.report record $(OUT) --step $(filter 13_%,$(LATER))
 	mkdir -p outputs/reference/museum

@@ -98,6 +98,8 @@ RECORDED = {
             *(f"zoom_{name}" for name in ("clean", "uncapped_bonus")),
         )
     },
+    **{f"museum.tokens.{name}": [f"{MUSEUM}/tokens.{name}"] for name in ("grounded_clean", "grounded_length")},
+    **{f"museum.looks.{name}": [f"{MUSEUM}/looks.{name}"] for name in ("zoom_clean", "zoom_uncapped_bonus")},
     **{
         f"museum.gap.{exhibit}": [f"{MUSEUM}/gap.{exhibit}"]
         for exhibit in (
