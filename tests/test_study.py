@@ -189,6 +189,8 @@ def lab(tmp_path):
 
 def run_the_cell(page):
     page.locator(".jp-Spinner").first.wait_for(state="hidden")
+    # What is run before the kernel is there is lost.
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     page.locator(".jp-CodeCell .cm-content").first.click()
     page.keyboard.press("Shift+Enter")
 
