@@ -35,6 +35,11 @@ CLAIMS, SCALING = "outputs/reference/claims.json", "outputs/reference/scaling.js
 DISAGREEMENTS = "outputs/reference/ledger.json"
 BASE, SAT2, VSTAR = "01_nano_world", "06_eval_spatial/sat2_twin", "05_zoom_grpo/accuracy"
 WEB, HABITS, MUSEUM = "09_eval_web_agents", "11_behaviours", "13_reward_museum"
+# The museum's rewards that can be hacked, each trained in one turn or with a zoom.
+HACKED = (
+    *(f"grounded_{name}" for name in ("points_anywhere", "format_only", "substring", "length")),
+    "zoom_uncapped_bonus",
+)
 # Name in the ledger -> step/metric of the manifests; of several the lowest counts. Benchmark scripts add
 # their own, such as `search.speedup_batched`.
 RECORDED = {
@@ -93,20 +98,11 @@ RECORDED = {
     **{f"museum.start.{mode}": [f"{MUSEUM}/start.{mode}"] for mode in ("grounded", "zoom")},
     **{
         f"museum.accuracy.{exhibit}": [f"{MUSEUM}/accuracy.{exhibit}"]
-        for exhibit in (
-            *(f"grounded_{name}" for name in ("clean", "points_anywhere", "format_only", "substring", "length")),
-            *(f"zoom_{name}" for name in ("clean", "uncapped_bonus")),
-        )
+        for exhibit in ("grounded_clean", "zoom_clean", *HACKED)
     },
+    **{f"museum.gap.{exhibit}": [f"{MUSEUM}/gap.{exhibit}"] for exhibit in HACKED},
     **{f"museum.tokens.{name}": [f"{MUSEUM}/tokens.{name}"] for name in ("grounded_clean", "grounded_length")},
     **{f"museum.looks.{name}": [f"{MUSEUM}/looks.{name}"] for name in ("zoom_clean", "zoom_uncapped_bonus")},
-    **{
-        f"museum.gap.{exhibit}": [f"{MUSEUM}/gap.{exhibit}"]
-        for exhibit in (
-            *(f"grounded_{name}" for name in ("points_anywhere", "format_only", "substring", "length")),
-            "zoom_uncapped_bonus",
-        )
-    },
 }
 TARGETS = {WEB: "evaluate", HABITS: "evaluate", MUSEUM: "museum"}  # of make; all others: reproduce
 UNITS = {"rewards": "rewards", "seconds": "s", "first_figure_s": "s", "mib": "MiB", "peak_gib": "GiB"}
