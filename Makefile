@@ -60,7 +60,8 @@ museum:  ## train with five rewards that fail (eighteen minutes), and record wha
 	cp $(addprefix $(OUT)/$(filter 13_%,$(LATER))/,curves.json exhibits.jsonl) outputs/reference/museum
 
 claims: $(READY)  ## train all arms over all seeds (hours; resumes) and judge the paper's claims
-	$(RUN) vigorl_lib.claims run
+	$(RUN) vigorl_lib.claims run --part 1/2 & first=$$!; $(RUN) vigorl_lib.claims run --part 2/2; second=$$?; \
+	wait $$first && exit $$second
 	$(RUN) vigorl_lib.claims judge
 
 ledger: $(READY)  ## measure where paper and code disagree (about half an hour; resumes)

@@ -105,7 +105,7 @@ def test_missing_seeds_keep_a_verdict_open(tmp_path):
         save(tmp_path, "old", seed, [0] * 6)
         save(tmp_path, "new", seed, [1] * 6)
     row = judge(plan(claim()), tmp_path)[0]
-    assert (row["verdict"], row["effect"], row["n_seeds"]) == ("incomplete", 1.0, 2)
+    assert (row["verdict"], row["effect"], row["n_seeds"], row["missing_seeds"]) == ("incomplete", 1.0, 2, [3])
 
 
 @pytest.mark.parametrize(
@@ -174,11 +174,67 @@ def test_the_scaling_curve_has_the_arms_with_two_seeds(tmp_path):
         save(tmp_path, "new", seed, [1] * 6)
         path = result_path(arm("new"), seed, tmp_path)
         result = json.loads(path.read_text())
-        result["items"]["sat2"]["accuracy"] = {"value": accuracy}
+        result["items"]["sat2"]["accuracy"] = {"value": accuracy, "n": 6}
         path.write_text(json.dumps(result))
+    save(tmp_path, "old", 1, [1] * 6)
     (row,) = claims.scaling(plan(claim()), tmp_path)
-    assert (row["arm"], row["x"], row["n"]) == ("new", 480, 2) and row["value"] == pytest.approx(0.5)
-    assert row["low"] < 0.5 < row["high"]
+    assert (row["arm"], row["x"], row["n"], row["n_items"]) == ("new", 480, 2, 12)
+    assert row["value"] == pytest.approx(0.5) and row["low"] < 0.5 < row["high"]
+    assert (row["policy_tokens"], row["updates"]) == (150, 10)
+    assert claims.arm_rows(plan(claim()), tmp_path) == [{key: row[key] for key in row if key != "x"}]
+
+
+def part(id, verdict, effect=0.2, primary=True):
+    return {"id": id, "verdict": verdict, "effect": effect, "smallest_effect": 0.05, "primary": primary}
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [
+        ([part("C1a", "shown"), part("C1b_gui", "not shown")], ("C1", "C1b_gui", "not shown")),
+        ([part("C1a", "shown", 0.3), part("C1b", "shown", 0.1)], ("C1", "C1b", "shown")),
+        ([part("C1a", "shown"), part("C1b", "contradicted", primary=False)], ("C1", "C1a", "shown")),
+        ([part("C1a", "not shown", 0.3, False), part("C1b", "not shown", -0.1, False)], ("C1", "C1b", "not shown")),
+        ([part("C1a", "shown"), part("C1b", "not run", None)], ("C1", "C1b", "not run")),
+        ([part("C1a", "incomplete"), part("C1b", "contradicted", -0.2)], ("C1", "C1b", "contradicted")),
+    ],
+)
+def test_a_claim_is_as_its_worst_primary_part(parts, found):
+    other = part("C12", "shown")
+    one, last = claims.summary([*parts, other])
+    assert (one["id"], one["part"], one["verdict"]) == found
+    assert one["parts"] == [row["id"] for row in parts]
+    assert (last["id"], last["part"]) == ("C12", "C12")
+
+
+def test_the_hours_are_those_of_finished_units(tmp_path):
+    assert claims.core_hours(plan(claim()), tmp_path) is None
+    for name, seconds in (("new", 1800), ("old", 5400)):
+        save(tmp_path, name, 2, [1] * 6)
+        path = result_path(arm(name), 2, tmp_path)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
+    found = claims.core_hours(plan(claim()), tmp_path)
+    assert (found["value"], found["n"], found["seeds"]) == (2.0, 2, [1, 2, 3])
+
+
+def test_curves_lie_beside_the_result(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIGORL_OUTPUTS", str(tmp_path / "outputs"))
+    one = arm("new", steps=("02_search_traces", "03_warm_start"))
+    claims.keep_curves(one, 1, tmp_path)
+    place = result_path(one, 1, tmp_path).parent / "curves.json.gz"
+    assert not place.exists()
+    place.parent.mkdir(parents=True)
+    log = claims.folder_of(one, 1) / "03_warm_start" / "curve.json"
+    log.parent.mkdir(parents=True)
+    log.write_text('[{"step": 1, "loss": 0.5}]')
+    claims.keep_curves(one, 1, tmp_path)
+    assert json.loads(gzip.decompress(place.read_bytes())) == {"03_warm_start": [{"step": 1, "loss": 0.5}]}
+
+
+def test_changed_code_makes_no_reference(monkeypatch, capsys):
+    monkeypatch.setattr(claims, "code_version", lambda: {"version": "0", "commit": "abc", "dirty": True})
+    assert claims.main(["run", "--plan", str(ROOT / PLAN)]) == 2
+    assert "made by committed ones" in capsys.readouterr().err
 
 
 def test_other_seeds_are_not_for_the_reference(tmp_path, capsys):

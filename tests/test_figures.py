@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import warnings
@@ -348,13 +349,17 @@ def test_budget_curves_have_bands_and_a_logarithmic_budget():
 
 
 def test_paired_lines_join_the_two_values_of_every_seed():
-    figure = figures.paired_lines({"seed 1": (0.3, 0.5), "seed 2": (0.4, 0.8)}, ("SFT", "ViGoRL"), label="accuracy")
-    (ax,) = figure.axes
+    one = figures.Paired("C2b: shown", ("SFT", "ViGoRL"), [(0.3, 0.5), (0.4, 0.8)], "accuracy")
+    figure = figures.paired_lines([one, *[dataclasses.replace(one, title="<b>", pairs=[(0.1, 0.2)])] * 4], title="C2")
+    assert [ax.axison for ax in figure.axes] == [True] * 5 + [False] * 3
+    ax = figure.axes[0]
     assert [line.get_ydata().tolist() for line in ax.lines] == [[0.3, 0.5], [0.4, 0.8]]
     assert [text.get_text() for text in ax.texts] == ["0.35", "0.65"]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["SFT", "ViGoRL"]
-    with pytest.raises(ValueError, match="at least one pair"):
-        figures.paired_lines({}, ("a", "b"), label="accuracy")
+    with pytest.raises(ValueError, match="at least one panel"):
+        figures.paired_lines([])
+    with pytest.raises(ValueError, match="panel 'C2b: shown' has none"):
+        figures.paired_lines([dataclasses.replace(one, pairs=[])])
 
 
 def test_distributions_are_shares_of_each_group():

@@ -4,7 +4,8 @@
 with one seed; a finished one is never run again), `judge` writes `outputs/reference/claims.json` from what is there,
 and `power` says, from the spread over development seeds, how large an effect has to be to be shown. `grid` tries the
 plan's learning rates on a development seed, for every arm alike, and writes `outputs/reference/grid/<arm>.json`.
-With `--part 1/2` and `--part 2/2` two processes share the work (on two cores with OMP_NUM_THREADS=1 each).
+A process has one core, as so small a model gains little from a second: with `--part 1/2` and `--part 2/2` two share
+the work.
 The plan is `params/claims.yaml`, the arms' parameters are `params/arms/<overlay>/<notebook>.yaml`.
 """
 
@@ -15,6 +16,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -36,7 +38,15 @@ from vigorl_lib.faithfulness import probe_points
 from vigorl_lib.policy import load_policy
 from vigorl_lib.records import Example, to_json
 from vigorl_lib.report import PUBLISHED, collect, read_project
-from vigorl_lib.runs import PACKAGE, code_version, machine, outputs_root, read_manifest, write_json_atomic
+from vigorl_lib.runs import (
+    PACKAGE,
+    code_version,
+    machine,
+    outputs_root,
+    read_manifest,
+    record_measurements,
+    write_json_atomic,
+)
 from vigorl_lib.views import Zoom
 
 PLAN, REFERENCE, PROFILE = Path("params/claims.yaml"), Path("outputs/reference"), "claims"
@@ -290,6 +300,7 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
         # mtime 0: the same predictions make the same file.
         (path.parent / f"{name}.jsonl.gz").write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
         answers[name] = {"fingerprint": fingerprint(examples), **benchmarks.aggregate(name, grades)}
+    keep_curves(arm, seed, reference)
     manifests = {step: manifest for step, manifest in collect(folder).items() if step in arm.steps}
     result = {
         "arm": arm.name,
@@ -307,6 +318,15 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
     }
     write_json_atomic(path, result)
     return result
+
+
+def keep_curves(arm: Arm, seed: int, reference: Path = REFERENCE) -> None:
+    """Write the learning curves of a unit's steps beside its result: `curves.json.gz`, step -> rows of its log."""
+    paths = {step: folder_of(arm, seed) / step / "curve.json" for step in arm.steps}
+    curves = {step: json.loads(path.read_text(encoding="utf-8")) for step, path in paths.items() if path.exists()}
+    if curves:
+        place = result_path(arm, seed, reference).parent / "curves.json.gz"
+        place.write_bytes(gzip.compress(json.dumps(curves).encode(), mtime=0))
 
 
 def cost(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
@@ -365,6 +385,7 @@ def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
     boot_low, boot_high    the same by a bootstrap over seeds and items, as a check
     p_holm                 one-sided, against the smallest effect; adjusted over all primary claims, run or not
     by_seed                the two arms' means, seed by seed
+    missing_seeds          those of the plan that one of the two arms has not finished
     ours_cost, theirs_cost what a seed's training took (`cost`), the mean over seeds
     paper_effect           the difference that the paper reports, None where it has none
 
@@ -397,6 +418,7 @@ def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
                 "metric": claim.metric,
                 "primary": claim.primary,
                 "verdict": _verdict(effect, p, wanted - set(found)),
+                "missing_seeds": sorted(wanted - set(found)),
                 "effect": effect and effect.mean,
                 "low": effect and effect.interval.low,
                 "high": effect and effect.interval.high,
@@ -417,9 +439,48 @@ def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
     return rows
 
 
+WORST_FIRST = ("contradicted", "not shown", "not run", "incomplete", "shown")
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each of the paper's claims, C1 of C1a, C1b …: that of its part with the worst verdict.
+
+    Of several such parts it is the one whose effect exceeds its smallest one by least. Only primary `parts` decide
+    where there are some. `part` names the one that did.
+    """
+    found = []
+    for name in dict.fromkeys(_family(row["id"]) for row in rows):
+        parts = [row for row in rows if _family(row["id"]) == name]
+        deciding = [row for row in parts if row["primary"]] or parts
+        worst = min(deciding, key=lambda row: (WORST_FIRST.index(row["verdict"]), _excess(row)))
+        found.append({**worst, "id": name, "part": worst["id"], "parts": [row["id"] for row in parts]})
+    return found
+
+
+def _family(id: str) -> str:
+    """The claim that a part belongs to: C1 of C1a_gui."""
+    return re.match(r"[A-Z]\d*", id)[0]
+
+
+def _excess(row: Mapping[str, Any]) -> float:
+    return 0.0 if row["effect"] is None else row["effect"] - row["smallest_effect"]
+
+
+def core_hours(plan: Plan, reference: Path = REFERENCE) -> dict[str, Any] | None:
+    """What the finished units took, one core each: a leaf for the ledger; None where there are none."""
+    finished = [(arm, seed) for arm, seed in plan.units() if result_path(arm, seed, reference).exists()]
+    seconds = [_result(arm, seed, reference)["seconds"] for arm, seed in finished]
+    seeds = sorted({seed for arm in plan.arms.values() for seed in arm.seeds})
+    entry = {"value": sum(seconds) / 3600, "unit": "core-hours", "n": len(seconds), "seeds": seeds}
+    return entry | {"command": "make claims"} if seconds else None
+
+
+def _result(arm: Arm, seed: int, reference: Path) -> dict[str, Any]:
+    return json.loads(result_path(arm, seed, reference).read_text(encoding="utf-8"))
+
+
 def _mean_cost(arm: Arm, seeds: Iterable[int], reference: Path) -> dict[str, float] | None:
-    paths = [result_path(arm, seed, reference) for seed in seeds]
-    found = [json.loads(path.read_text(encoding="utf-8"))["cost"] for path in paths]
+    found = [_result(arm, seed, reference)["cost"] for seed in seeds]
     return {name: mean(one[name] for one in found) for name in found[0]} if found else None
 
 
@@ -448,16 +509,26 @@ def _paper_effect(claim: Claim, published: Mapping[str, Mapping[str, Any]]) -> f
     return ours["value"] - theirs["value"] if ours and theirs else None
 
 
-def scaling(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
-    """The curve of `plan.scaling`: accuracy by training questions, mean and 95 % t interval over finished seeds."""
+def arm_rows(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
+    """One row for each arm and twin with two finished seeds: accuracy, its mean and 95 % t interval, and the cost."""
     rows = []
-    for name, questions in plan.scaling.items():
-        paths = [result_path(plan.arms[name], seed, reference) for seed in plan.arms[name].seeds]
-        results = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-        found = [result["items"][plan.scaling_items]["accuracy"]["value"] for result in results]
-        if len(found) >= 2:
-            rows.append({"arm": name, "x": questions, **stats.average(found)})
+    for arm in plan.arms.values():
+        seeds = [seed for seed in arm.seeds if result_path(arm, seed, reference).exists()]
+        if len(seeds) < 2:
+            continue
+        for items in arm.items:
+            found = [_result(arm, seed, reference)["items"][items]["accuracy"] for seed in seeds]
+            average = stats.average([accuracy["value"] for accuracy in found])
+            asked = sum(accuracy["n"] for accuracy in found)
+            told = {"arm": arm.name, "mode": arm.mode, "items": items, **average, "n_items": asked}
+            rows.append(told | (_mean_cost(arm, seeds, reference) or {}))
     return rows
+
+
+def scaling(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
+    """The curve of `plan.scaling`: its arms' rows of `arm_rows` with their training questions as `x`."""
+    found = {row["arm"]: row for row in arm_rows(plan, reference) if row["items"] == plan.scaling_items}
+    return [{**found[name], "x": questions} for name, questions in plan.scaling.items() if name in found]
 
 
 def with_seeds(plan: Plan, seeds: Sequence[int]) -> Plan:
@@ -505,6 +576,11 @@ def forecast(units: Sequence[tuple[Arm, int]], reference: Path = REFERENCE) -> s
     return f"{done} units done, {len(left)} to run: about {minutes / 30:.1f} core-hours, half as long on two cores"
 
 
+def _take_one_core() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the notebooks
+    torch.set_num_threads(1)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """See the module's text; 2 and the reason where it can not be done."""
     parser = argparse.ArgumentParser(prog="python -m vigorl_lib.claims")
@@ -533,6 +609,9 @@ def main(words: Sequence[str] | None = None) -> int:
                     f"{chosen.plan}: `frozen` names no commit, and {REFERENCE} is for a frozen recipe; "
                     "write it there, or give another --reference while developing"
                 )
+            if chosen.reference == REFERENCE and code_version()["dirty"]:
+                raise ValueError(f"the code or its parameters have changes; {REFERENCE} is made by committed ones")
+            _take_one_core()
             end = time.monotonic() + 60 * chosen.minutes
             for arm, seed in waiting(units, chosen.reference):
                 if time.monotonic() + 60 * arm.minutes > end:
@@ -543,6 +622,7 @@ def main(words: Sequence[str] | None = None) -> int:
         elif chosen.do == "grid":
             if len(chosen.seeds or ()) != 1:
                 raise ValueError("the grid is tried on one development seed: give --seeds 1")
+            _take_one_core()
             try_grid(plan, units, chosen.reference)
         elif chosen.do == "power":
             if not chosen.seeds:
@@ -551,15 +631,19 @@ def main(words: Sequence[str] | None = None) -> int:
                 told = "{id:8} effect {effect:+.3f}, deviation {deviation:.3f}, detectable {detectable:.3f}"
                 print(told.format(**row))
         elif chosen.do == "judge":
-            rows = judge(plan, chosen.reference)
+            judged = judge(plan, chosen.reference)
+            rows = summary(judged) + judged
             write_json_atomic(chosen.reference / "claims.json", rows)
+            write_json_atomic(chosen.reference / "arms.json", arm_rows(plan, chosen.reference))
             write_json_atomic(chosen.reference / "scaling.json", scaling(plan, chosen.reference))
             remember_attempt(plan, rows, chosen.reference / "attempts.json")
+            if spent := core_hours(plan, chosen.reference):
+                record_measurements(chosen.reference / "measurements.json", {"claims.core_hours": spent})
             for row in rows:
                 effect = "" if row["effect"] is None else " {effect:+.3f} [{low:+.3f}, {high:+.3f}]".format(**row)
-                print(
-                    f"{row['id']:4} {row['verdict']:12}{effect} {row['ours']} - {row['theirs']}, {row['n_seeds']} seeds"
-                )
+                missing = f"; missing seeds: {row['missing_seeds']}" if row["missing_seeds"] else ""
+                told = f"{row['ours']} - {row['theirs']}, {row['n_seeds']} seeds{missing}"
+                print(f"{row['id']:8} {row['verdict']:12}{effect} {told}")
     except (ValueError, OSError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -684,28 +684,45 @@ def budget_curve(
     return figure
 
 
-@_themed
-def paired_lines(
-    pairs: Mapping[str, tuple[float, float]], names: tuple[str, str], *, label: str, title: str = ""
-) -> Figure:
-    """Two arms side by side, one line from the first to the second for every pair: a slope a seed.
+@dataclasses.dataclass(frozen=True)
+class Paired:
+    """Two arms' values in pairs: `names` are the arms', `label` says what is measured and in which unit."""
 
-    `pairs` maps a pair's name ("seed 3") to the two values, `names` are the arms', `label` says what is measured and in
-    which unit. Raises ValueError without pairs.
+    title: str
+    names: tuple[str, str]
+    pairs: Sequence[tuple[float, float]]
+    label: str
+
+
+@_themed
+def paired_lines(panels: Sequence[Paired], *, title: str = "") -> Figure:
+    """Panels in rows of four, each with two arms side by side and one line from the first to the second for every pair.
+
+    A slope a seed, with the means in figures. Raises ValueError without panels, or naming one without pairs.
     """
-    if not pairs:
-        raise ValueError("paired_lines needs at least one pair, got none")
-    figure, ax = _panel(4.6, 3.4, title=title, x="", y=label, grid="y")
-    for values in pairs.values():
-        ax.plot((0, 1), values, color=BAR, lw=1.2, alpha=0.7, zorder=1)
-    for x, name in enumerate(names):
-        points = [values[x] for values in pairs.values()]
-        ax.scatter([x] * len(points), points, color=_arm(name) or PALETTE[x], s=36, zorder=2)
-        mean, (shift, side) = float(np.mean(points)), ((14, "left") if x else (-14, "right"))
-        away = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side, "va": "center"}
-        ax.annotate(_number(mean), (x, mean), size=10, weight="bold", **away)
-    ax.set_xticks((0, 1), [_short(name, 24) for name in names])
-    ax.set_xlim(-0.5, 1.5)
+    if not panels:
+        raise ValueError("paired_lines needs at least one panel, got none")
+    across = min(len(panels), 4)
+    down = -(-len(panels) // across)
+    size = max(3.3 * across, 4.6), 3.2 * down + 0.4 * bool(title)
+    figure, axs = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+    figure.suptitle(_short(title, 90))
+    for ax, panel in zip(axs.flat, panels, strict=False):
+        if not panel.pairs:
+            raise ValueError(f"paired_lines needs at least one pair, panel {panel.title!r} has none")
+        for values in panel.pairs:
+            ax.plot((0, 1), values, color=BAR, lw=1.2, alpha=0.7, zorder=1)
+        for x, name in enumerate(panel.names):
+            points = [values[x] for values in panel.pairs]
+            ax.scatter([x] * len(points), points, color=_arm(name) or PALETTE[x], s=36, zorder=2)
+            mean, (shift, side) = float(np.mean(points)), ((14, "left") if x else (-14, "right"))
+            away = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side, "va": "center"}
+            ax.annotate(_number(mean), (x, mean), size=10, weight="bold", **away)
+        ax.set_xticks((0, 1), [_short(name, 24) for name in panel.names])
+        ax.set(title=_short(panel.title, 40), ylabel=_short(panel.label, 60), xlim=(-0.6, 1.6))
+        ax.grid(axis="y")
+    for ax in list(axs.flat)[len(panels) :]:
+        ax.set_axis_off()
     return figure
 
 

@@ -31,7 +31,8 @@ STEPS = (
     "06_eval_spatial",
 )  # fmt: skip
 LEDGER, PUBLISHED = "outputs/reference/measurements.json", "params/published.yaml"
-CLAIMS, SCALING = "outputs/reference/claims.json", "outputs/reference/scaling.json"
+CLAIMS, ARMS = "outputs/reference/claims.json", "outputs/reference/arms.json"
+SCALING = "outputs/reference/scaling.json"
 DISAGREEMENTS = "outputs/reference/ledger.json"
 BASE, SAT2, VSTAR = "01_nano_world", "06_eval_spatial/sat2_twin", "05_zoom_grpo/accuracy"
 WEB, HABITS, MUSEUM = "09_eval_web_agents", "11_behaviours", "13_reward_museum"
@@ -201,7 +202,7 @@ def measurements(folder: str | Path, step: str = "") -> dict[str, dict[str, Any]
 
 
 def read_project(name: str) -> Any:
-    """What the project's `PUBLISHED` (the literature's figures), `LEDGER` (ours) or `CLAIMS` (verdicts) holds.
+    """What the project's `PUBLISHED` (the literature's figures), `LEDGER` (ours), `CLAIMS` (verdicts) or another holds.
 
     Nothing where that file is not there, as for a package that was installed without the project.
     """
