@@ -11,6 +11,7 @@ import yaml
 from vigorl_lib import claims, stats
 from vigorl_lib.claims import PLAN, Arm, Claim, Plan, judge, paired_scores, read_plan, result_path, run_unit, waiting
 from vigorl_lib.report import PUBLISHED, read_project
+from vigorl_lib.runs import record_measurements
 
 ROOT = Path(__file__).parent.parent
 SEEDS = (1, 2, 3)
@@ -207,14 +208,20 @@ def test_a_claim_is_as_its_worst_primary_part(parts, found):
     assert (last["id"], last["part"]) == ("C12", "C12")
 
 
-def test_the_hours_are_those_of_finished_units(tmp_path):
-    assert claims.core_hours(plan(claim()), tmp_path) is None
+def test_the_ledger_has_the_effects_and_the_hours_of_finished_units(tmp_path):
+    assert claims.measurements(plan(claim()), judge(plan(claim()), tmp_path), tmp_path) == {}
     for name, seconds in (("new", 1800), ("old", 5400)):
-        save(tmp_path, name, 2, [1] * 6)
-        path = result_path(arm(name), 2, tmp_path)
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
-    found = claims.core_hours(plan(claim()), tmp_path)
-    assert (found["value"], found["n"], found["seeds"]) == (2.0, 2, [1, 2, 3])
+        for seed in (1, 2):
+            save(tmp_path, name, seed, [name == "new"] * 5 + [1])
+            path = result_path(arm(name), seed, tmp_path)
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
+    rows = judge(plan(claim(id="C1a")), tmp_path)
+    found = claims.measurements(plan(claim(id="C1a")), rows, tmp_path)
+    assert found["claims.c1a.effect"]["value"] == pytest.approx(5 / 6)
+    assert (found["claims.c1a.effect"]["n"], found["claims.c1a.effect"]["seeds"]) == (12, [1, 2])
+    hours = found["claims.core_hours"]
+    assert (hours["value"], hours["n"], hours["seeds"]) == (4.0, 4, [1, 2])
+    record_measurements(tmp_path / "measurements.json", found)
 
 
 def test_curves_lie_beside_the_result(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ import torch
 import yaml
 
 from vigorl_lib import stats
-from vigorl_lib.behaviours import count_behaviours
+from vigorl_lib.behaviours import Behaviours, count_behaviours
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import predict
 from vigorl_lib.faithfulness import probe_points
@@ -52,6 +52,7 @@ from vigorl_lib.views import Zoom
 PLAN, REFERENCE, PROFILE = Path("params/claims.yaml"), Path("outputs/reference"), "claims"
 GRID_ITEMS = 300  # development questions that choose between learning rates
 BASE = PACKAGE / "checkpoints" / "base"
+COUNTED = {field.name for field in dataclasses.fields(Behaviours)}  # metrics that are no fractions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -466,13 +467,27 @@ def _excess(row: Mapping[str, Any]) -> float:
     return 0.0 if row["effect"] is None else row["effect"] - row["smallest_effect"]
 
 
-def core_hours(plan: Plan, reference: Path = REFERENCE) -> dict[str, Any] | None:
-    """What the finished units took, one core each: a leaf for the ledger; None where there are none."""
+def measurements(plan: Plan, rows: Sequence[Mapping[str, Any]], reference: Path = REFERENCE) -> dict[str, Any]:
+    """For the ledger: `claims.<id>.effect` of each row that has one, and `claims.core_hours` of all finished units."""
     finished = [(arm, seed) for arm, seed in plan.units() if result_path(arm, seed, reference).exists()]
     seconds = [_result(arm, seed, reference)["seconds"] for arm, seed in finished]
-    seeds = sorted({seed for arm in plan.arms.values() for seed in arm.seeds})
-    entry = {"value": sum(seconds) / 3600, "unit": "core-hours", "n": len(seconds), "seeds": seeds}
-    return entry | {"command": "make claims"} if seconds else None
+    seeds = sorted({seed for _, seed in finished})
+    found: dict[str, Any] = {
+        f"claims.{row['id'].lower()}.effect": {
+            "value": row["effect"],
+            "unit": "in a reply" if row["metric"] in COUNTED else "fraction",
+            "low": row["low"],
+            "high": row["high"],
+            "n": row["n_items"],
+            "seeds": [one["seed"] for one in row["by_seed"]],
+        }
+        for row in rows
+        if row["effect"] is not None
+    }
+    if finished:
+        hours = {"value": sum(seconds) / 3600, "unit": "core-hours", "n": len(finished), "seeds": seeds}
+        found["claims.core_hours"] = hours
+    return {name: {**entry, "command": "make claims"} for name, entry in found.items()}
 
 
 def _result(arm: Arm, seed: int, reference: Path) -> dict[str, Any]:
@@ -637,8 +652,7 @@ def main(words: Sequence[str] | None = None) -> int:
             write_json_atomic(chosen.reference / "arms.json", arm_rows(plan, chosen.reference))
             write_json_atomic(chosen.reference / "scaling.json", scaling(plan, chosen.reference))
             remember_attempt(plan, rows, chosen.reference / "attempts.json")
-            if spent := core_hours(plan, chosen.reference):
-                record_measurements(chosen.reference / "measurements.json", {"claims.core_hours": spent})
+            record_measurements(chosen.reference / "measurements.json", measurements(plan, judged, chosen.reference))
             for row in rows:
                 effect = "" if row["effect"] is None else " {effect:+.3f} [{low:+.3f}, {high:+.3f}]".format(**row)
                 missing = f"; missing seeds: {row['missing_seeds']}" if row["missing_seeds"] else ""
