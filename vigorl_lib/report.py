@@ -35,6 +35,7 @@ CLAIMS, ARMS = "outputs/reference/claims.json", "outputs/reference/arms.json"
 SCALING = "outputs/reference/scaling.json"
 DISAGREEMENTS = "outputs/reference/ledger.json"
 BASE, SAT2, VSTAR = "01_nano_world", "06_eval_spatial/sat2_twin", "05_zoom_grpo/accuracy"
+SEARCH = "07_eval_visual_search"
 WEB, HABITS, MUSEUM = "09_eval_web_agents", "11_behaviours", "13_reward_museum"
 # The museum's rewards that can be hacked, each trained in one turn or with a zoom.
 HACKED = (
@@ -65,6 +66,17 @@ RECORDED = {
     "sat2_twin.vigorl.accuracy": [f"{SAT2}.vigorl.accuracy"],
     "vstar_twin.single_turn.accuracy": [f"{VSTAR}.single_turn"],
     "vstar_twin.multi_turn.accuracy": [f"{VSTAR}.multi_turn"],
+    **{  # on held-out questions: each way to spend visual tokens
+        f"vstar_twin.{name}.accuracy": [f"{SEARCH}/vstar_twin.{name}.accuracy"]
+        for name in (
+            "vigorl_one_turn",
+            "vigorl_one_turn_larger_picture",
+            "zoom_model_tool_off",
+            "zoom_model",
+            "zoom_model_random_looks",
+            "zoom_model_oracle_looks",
+        )
+    },
     "control.shuffled_image.accuracy": ["06_eval_spatial/control.shuffled_image.accuracy"],
     "control.text_only.accuracy": ["06_eval_spatial/control.text_only.accuracy"],
     "control.random_points.accuracy": ["06_eval_spatial/control.random_points.accuracy"],
@@ -105,7 +117,7 @@ RECORDED = {
     **{f"museum.tokens.{name}": [f"{MUSEUM}/tokens.{name}"] for name in ("grounded_clean", "grounded_length")},
     **{f"museum.looks.{name}": [f"{MUSEUM}/looks.{name}"] for name in ("zoom_clean", "zoom_uncapped_bonus")},
 }
-TARGETS = {WEB: "evaluate", HABITS: "evaluate", MUSEUM: "museum"}  # of make; all others: reproduce
+TARGETS = {SEARCH: "evaluate", WEB: "evaluate", HABITS: "evaluate", MUSEUM: "museum"}  # of make; all others: reproduce
 UNITS = {"rewards": "rewards", "seconds": "s", "first_figure_s": "s", "mib": "MiB", "peak_gib": "GiB"}
 QUOTE = re.compile(r"<!-- m:([a-z0-9_.]+?)(?:/(\d+))? -->([^<]*)<!-- /m -->")
 STYLE = (
