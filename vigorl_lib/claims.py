@@ -417,6 +417,7 @@ def judge(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
                 "theirs": claim.theirs,
                 "items": claim.items,
                 "metric": claim.metric,
+                "their_metric": claim.their_metric or claim.metric,
                 "primary": claim.primary,
                 "verdict": _verdict(effect, p, wanted - set(found)),
                 "missing_seeds": sorted(wanted - set(found)),
