@@ -302,7 +302,9 @@ QUESTIONS: dict[Skill, float] = {
 }
 
 
-def skill_scene(rng: random.Random, most: int, *, colours: int = len(COLOURS)) -> Scene:
+def skill_scene(
+    rng: random.Random, most: int, *, colours: int = len(COLOURS), radii: tuple[int, int] = world.RADII
+) -> Scene:
     """One to `most` things of at most `colours` colours; their few names repeat, and full pictures are likelier."""
     count = max(rng.randint(1, most), rng.randint(1, most))
     palette = rng.sample(list(COLOURS), colours)
@@ -310,13 +312,15 @@ def skill_scene(rng: random.Random, most: int, *, colours: int = len(COLOURS)) -
     names = rng.sample(offered, min(rng.randint(max(1, count - 3), count), len(offered)))
     ground = "screen" if rng.random() < SCREENS else "plain"
     repeated = (rng.choice(names) for _ in range(count - len(names)))
-    return world.make_scene(rng, names=[*names, *repeated], ground=ground)
+    return world.make_scene(rng, names=[*names, *repeated], ground=ground, radii=radii)
 
 
-def skill_conversation(rng: random.Random, most: int, skills: dict[Skill, float]) -> list[dict[str, Any]]:
+def skill_conversation(
+    rng: random.Random, most: int, skills: dict[Skill, float], *, radii: tuple[int, int] = world.RADII
+) -> list[dict[str, Any]]:
     """Questions from `skills` about one picture, as chat messages, until every thing is named."""
     (colours,) = rng.choices(list(PALETTES), list(PALETTES.values()))
-    scene = skill_scene(rng, most, colours=colours)
+    scene = skill_scene(rng, most, colours=colours, radii=radii)
     fresh = list(range(len(scene.things)))
     messages: list[dict[str, Any]] = []
     while fresh:
@@ -354,10 +358,10 @@ def crop(picture: Image.Image, point: Point) -> Image.Image:
     return picture.crop(window(point)).resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BICUBIC)
 
 
-def crop_conversation(rng: random.Random, most: int) -> list[dict[str, Any]]:
+def crop_conversation(rng: random.Random, most: int, *, radii: tuple[int, int] = world.RADII) -> list[dict[str, Any]]:
     """What is in a crop: several crops by themselves, or one asked for by a tool call."""
     several = rng.random() < 0.6
-    scene = skill_scene(rng, 7 if several else most)
+    scene = skill_scene(rng, 7 if several else most, radii=radii)
     picture = world.draw(scene)
     messages: list[dict[str, Any]] = []
     if several:
@@ -403,21 +407,17 @@ def _format_item(rng: random.Random, mode: prompts.Mode) -> twins.Item:
     return twins.sat2_item(rng, kind="action_consequence" if rng.random() < SIZES else "goal_aim")
 
 
-def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.Item, list[dict[str, Any]]]:
-    """A twin's question under the system prompt of `mode`, answered in form but not by reasoning.
+def format_conversation(
+    rng: random.Random, mode: prompts.Mode, item: twins.Item | None = None
+) -> tuple[twins.Item, list[dict[str, Any]]]:
+    """A twin's question, or `item`, under the system prompt of `mode`, answered in form but not by reasoning.
 
     An option is named by its text even where the question wants its letter, which `clean` accepts as well: in 3,000
     steps of lessons with letters a model of this size named the pattern it saw, and then any letter.
     """
-    item = _format_item(rng, mode)
+    item = item or _format_item(rng, mode)
     picture = world.draw(item.scene)
-    small = picture.resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BICUBIC)
-    text = question_for(item)
-    messages: list[dict[str, Any]] = [
-        {"role": "system", "content": prompts.NANO_SYSTEM[mode]},
-        {"role": "user", "content": [{"type": "image", "image": small}, {"type": "text", "text": text}]},
-    ]
-
+    messages = _asked(item, picture, mode)
     if mode == "direct":
         guess = rng.choice(item.options or [write(spot(thing)) for thing in item.scene.things])
         return item, [*messages, {"role": "assistant", "content": f"<answer> {guess} </answer>"}]
@@ -447,6 +447,16 @@ def format_conversation(rng: random.Random, mode: prompts.Mode) -> tuple[twins.I
         answer = last.name
     final = render_answer(f"It is {last.pattern} {last.name}.", answer)
     return item, [*messages, {"role": "assistant", "content": final}]
+
+
+def _asked(item: twins.Item, picture: Image.Image, mode: prompts.Mode) -> list[dict[str, Any]]:
+    """A twin's question about its picture, under the system prompt of `mode`."""
+    small = picture.resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BICUBIC)
+    text = question_for(item)
+    return [
+        {"role": "system", "content": prompts.NANO_SYSTEM[mode]},
+        {"role": "user", "content": [{"type": "image", "image": small}, {"type": "text", "text": text}]},
+    ]
 
 
 def _narrated(rng: random.Random, item: twins.Item, *, grounded: bool) -> tuple[list[str], list[int], int]:
@@ -496,3 +506,65 @@ def curriculum(
     kind = random.Random(f"{seed} {index // group}").random()
     kind = kind * LISTING_SHARE if index < listings else kind
     return lesson(seed * 1_000_000_000 + index, most=min(3 + index // ramp, 7), kind=kind)
+
+
+# --- details: a course for a base that has had the other one ----------------------------------------------
+
+DETAIL_SHARE = 0.8  # of that course's lessons; the others are the usual ones, so that nothing is forgotten
+# The smallest things of a picture have one of these radii, in original pixels, the largest so many more. A thing of
+# radius 16 is a twentieth of the picture wide.
+DETAIL_RADII, DETAIL_SPREAD = (13, 13, 16, 22), (3, 8)
+# Without widths: their numbers are for things of the usual sizes.
+DETAIL_LISTINGS: dict[Skill, float] = {_list: 0.3, _list_places: 0.1, _name_all: 0.3, _point_all: 0.2, _around: 0.1}
+DETAIL_QUESTIONS: dict[Skill, float] = {_point: 0.3, _name: 0.25, _next: 0.35, _larger: 0.1}
+DETAIL_MODES: dict[prompts.Mode, float] = {"direct": 0.1, "vanilla": 0.1, "grounded": 0.2, "zoom": 0.6}
+# After a look at one of several things alike: looks on exactly if it did not see what is asked, else as a coin falls.
+HEED = 0.9
+
+
+def compare_conversation(rng: random.Random) -> list[dict[str, Any]]:
+    """Looks for the one of several icons alike that has a pattern: says what a look shows, then goes on or stays.
+
+    The usual lessons on such questions look where they want and stay there, and a base that had only those names the
+    pattern that it sees, and stays there, whatever the question says. Real models can tell what they see from what is
+    asked.
+    """
+    item = twins.screen_item(rng, kind="pattern")
+    picture, things = world.draw(item.scene), item.scene.things
+    target = things[item.route[0]]
+    here, other = rng.sample([thing for thing in things if thing.name == target.name], 2)
+    said, messages = f"Look: {pointed(here)}.", _asked(item, picture, "zoom")
+    met = here.pattern == target.pattern
+    on = not met if rng.random() < HEED else rng.random() < 0.5
+    for last in (False, True)[: 1 + on]:
+        messages += [
+            {"role": "assistant", "content": render_call(said, spot(here))},
+            {"role": "tool", "content": prompts.observation(crop(picture, spot(here)), last=last)},
+        ]
+        said = f"It is {here.pattern} {here.name}."
+        if on and not last:
+            here, said = other, f"{said} Look: {pointed(other)}."
+    return [*messages, {"role": "assistant", "content": render_answer(said, write(spot(here)))}]
+
+
+def details(index: int, *, seed: int = 0, group: int = 16) -> list[dict[str, Any]]:
+    """Lesson `index` of a course about small things and looks that are compared; `group` as in `curriculum`."""
+    kind = random.Random(f"{seed} details {index // group}").random()
+    if kind >= DETAIL_SHARE:
+        return lesson(seed * 1_000_000_000 + index, kind=(kind - DETAIL_SHARE) / (1 - DETAIL_SHARE))
+    rng = random.Random(f"{seed} detail {index}")
+    least = rng.choice(DETAIL_RADII)
+    radii = least, least + rng.choice(DETAIL_SPREAD)
+    makers: list[Callable[[], list[dict[str, Any]]]] = [
+        lambda: skill_conversation(rng, 7, DETAIL_LISTINGS, radii=radii),
+        lambda: skill_conversation(rng, 7, DETAIL_QUESTIONS, radii=radii),
+        lambda: crop_conversation(rng, 7, radii=radii),
+        lambda: format_conversation(rng, *_detail_format(rng, radii))[1],
+        lambda: compare_conversation(rng),
+    ]
+    return makers[int(len(makers) * kind / DETAIL_SHARE)]()
+
+
+def _detail_format(rng: random.Random, radii: tuple[int, int]) -> tuple[prompts.Mode, twins.Item]:
+    (mode,) = rng.choices(list(DETAIL_MODES), list(DETAIL_MODES.values()))
+    return mode, twins.vstar_item(rng, radii=radii)
