@@ -128,5 +128,17 @@ def test_a_knob_that_a_twin_has_no_room_for_is_named(name, knobs, message):
         benchmarks.load(name, split="dev", limit=1, **knobs)
 
 
+def test_a_source_may_name_knobs():
+    load = lambda source, **knobs: benchmarks.load("vstar", source, split="dev", limit=3, seed=1, **knobs)  # noqa: E731
+    assert load("twin?radii=13,16&hops=0&resolution=0.5") == load("twin", radii=(13, 16), hops=(0,), resolution=0.5)
+    assert load("twin?radii=13,16", hops=(0,)) == load("twin", radii=(13, 16), hops=(0,))
+    assert load("twin?") == load("twin")
+    assert [benchmarks.is_drawn(source) for source in ("twin?radii=13,16", "nano", "hub", "twins")] == [1, 1, 0, 0]
+    with pytest.raises(ValueError, match=r"radii='a,16' is no knob"):
+        load("twin?radii=a,16")
+    with pytest.raises(ValueError, match="no knob colour"):
+        load("twin?colour=3")
+
+
 def test_every_twin_has_a_resolution():
     assert all("resolution" in family.knobs for family in benchmarks.FAMILIES.values())

@@ -47,6 +47,8 @@ FAMILIES: dict[str, Family] = {
     )
 }
 RESOLUTIONS = (0.25, 4)  # lowest and highest of a twin: from some hundred pixels along a side to thousands
+DRAWN = ("twin", "nano")  # sources that are made, not read
+LIST_KNOBS = ("radii", "hops", "line")  # knobs of several numbers
 TWIN_SPLITS = ("train", "dev", "test")  # they never share a scene: the split is part of every scene's seed
 
 
@@ -109,7 +111,8 @@ def load(
       desktop): the ScreenSpots.
 
     AI2D, MathVision, We-Math and VisualWebArena have no more: their figures and pages are laid out for just what is in
-    them, and what is asked about gets smaller with the resolution. Nano skins have no knobs.
+    them, and what is asked about gets smaller with the resolution. Nano skins have no knobs. A `source` may name knobs
+    too, for a parameter file: "twin?radii=13,16&hops=0,1".
 
     Raises ValueError naming file and row on whatever is not as expected, FileNotFoundError on a missing file
     or download. With a list as `left_out`, every image is opened once, rows that can not be asked are left out instead,
@@ -122,8 +125,9 @@ def load(
         raise ValueError(f"limit is {limit}; it must be at least 1, or None for all rows")
     if circular and family.circular is None:
         raise ValueError(f"{name!r} is not asked in circular orders; leave circular out")
-    if source in ("twin", "nano"):
-        return list(_twins(family, source, split, limit, seed, circular, knobs))
+    if is_drawn(source):
+        source, _, query = str(source).partition("?")
+        return list(_twins(family, source, split, limit, seed, circular, {**_knobs(query), **knobs}))
     if knobs:
         raise ValueError(f"{', '.join(knobs)}: only a twin has knobs, not {source!r}")
     folder = sources.download(family.hub, split, revision) if source == "hub" else Path(source)
@@ -146,6 +150,23 @@ def load(
             left_out.append(str(error))
         else:
             found += examples
+    return found
+
+
+def is_drawn(source: str | Path) -> bool:
+    """Whether a source is a twin in one of its skins, with or without knobs, and not rows to be read."""
+    return str(source).partition("?")[0] in DRAWN
+
+
+def _knobs(query: str) -> dict[str, Any]:
+    """The knobs of "radii=13,16&distractors=2". Raises ValueError on what is no number."""
+    found: dict[str, Any] = {}
+    for name, _, written in (part.partition("=") for part in query.split("&") if part):
+        try:
+            numbers = [float(number) if "." in number else int(number) for number in written.split(",")]
+        except ValueError:
+            raise ValueError(f"{name}={written!r} is no knob of a twin; write numbers, as in radii=13,16") from None
+        found[name] = tuple(numbers) if name in LIST_KNOBS else numbers[0]
     return found
 
 
