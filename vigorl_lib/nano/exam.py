@@ -29,12 +29,17 @@ def pointed_at(scene: Scene, text: str) -> Thing | None:
     return world.thing_at(scene, (points[-1].x + 0.5) * SCALE, (points[-1].y + 0.5) * SCALE) if points else None
 
 
-def exam(subject: str, count: int, *, seed: int, things: int = 5) -> list[ExamItem]:
-    """`count` items of one subject about pictures of two to `things` things; no lesson has their seeds."""
+def exam(
+    subject: str, count: int, *, seed: int, things: int = 5, radii: tuple[int, int] = world.RADII
+) -> list[ExamItem]:
+    """`count` items of one subject about pictures of two to `things` things; no lesson has their seeds.
+
+    `radii` are the smallest and the largest of the things, in original pixels.
+    """
     rng = random.Random(f"exam {subject} {seed}")
     items: list[ExamItem] = []
     while len(items) < count:
-        scene = lessons.skill_scene(rng, things)
+        scene = lessons.skill_scene(rng, things, radii=radii)
         item = _item(subject, rng, scene) if len(scene.things) >= 2 else None
         if item:
             items.append(item)
