@@ -518,37 +518,10 @@ DETAIL_RADII, DETAIL_SPREAD = (13, 13, 16, 22), (3, 8)
 DETAIL_LISTINGS: dict[Skill, float] = {_list: 0.3, _list_places: 0.1, _name_all: 0.3, _point_all: 0.2, _around: 0.1}
 DETAIL_QUESTIONS: dict[Skill, float] = {_point: 0.3, _name: 0.25, _next: 0.35, _larger: 0.1}
 DETAIL_MODES: dict[prompts.Mode, float] = {"direct": 0.1, "vanilla": 0.1, "grounded": 0.2, "zoom": 0.6}
-# After a look at one of several things alike: looks on exactly if it did not see what is asked, else as a coin falls.
-HEED = 0.9
-
-
-def compare_conversation(rng: random.Random) -> list[dict[str, Any]]:
-    """Looks for the one of several icons alike that has a pattern: says what a look shows, then goes on or stays.
-
-    The usual lessons on such questions look where they want and stay there, and a base that had only those names the
-    pattern that it sees, and stays there, whatever the question says. Real models can tell what they see from what is
-    asked.
-    """
-    item = twins.screen_item(rng, kind="pattern")
-    picture, things = world.draw(item.scene), item.scene.things
-    target = things[item.route[0]]
-    here, other = rng.sample([thing for thing in things if thing.name == target.name], 2)
-    said, messages = f"Look: {pointed(here)}.", _asked(item, picture, "zoom")
-    met = here.pattern == target.pattern
-    on = not met if rng.random() < HEED else rng.random() < 0.5
-    for last in (False, True)[: 1 + on]:
-        messages += [
-            {"role": "assistant", "content": render_call(said, spot(here))},
-            {"role": "tool", "content": prompts.observation(crop(picture, spot(here)), last=last)},
-        ]
-        said = f"It is {here.pattern} {here.name}."
-        if on and not last:
-            here, said = other, f"{said} Look: {pointed(other)}."
-    return [*messages, {"role": "assistant", "content": render_answer(said, write(spot(here)))}]
 
 
 def details(index: int, *, seed: int = 0, group: int = 16) -> list[dict[str, Any]]:
-    """Lesson `index` of a course about small things and looks that are compared; `group` as in `curriculum`."""
+    """Lesson `index` of a course about small things; `group` as in `curriculum`."""
     kind = random.Random(f"{seed} details {index // group}").random()
     if kind >= DETAIL_SHARE:
         return lesson(seed * 1_000_000_000 + index, kind=(kind - DETAIL_SHARE) / (1 - DETAIL_SHARE))
@@ -560,7 +533,6 @@ def details(index: int, *, seed: int = 0, group: int = 16) -> list[dict[str, Any
         lambda: skill_conversation(rng, 7, DETAIL_QUESTIONS, radii=radii),
         lambda: crop_conversation(rng, 7, radii=radii),
         lambda: format_conversation(rng, *_detail_format(rng, radii))[1],
-        lambda: compare_conversation(rng),
     ]
     return makers[int(len(makers) * kind / DETAIL_SHARE)]()
 
