@@ -22,7 +22,18 @@ def arm(name, seeds=SEEDS, **more):
 
 
 def plan(*found, arms=("new", "old"), seeds=SEEDS):
-    return Plan(None, {}, "sat2", {"new": 480}, {"sat2": 6}, 0.5, 16, {name: arm(name, seeds) for name in arms}, found)
+    return Plan(
+        None,
+        {},
+        "sat2",
+        {"new": 480},
+        {"sat2": 6},
+        {"sat2": "twin"},
+        0.5,
+        16,
+        {name: arm(name, seeds) for name in arms},
+        found,
+    )
 
 
 def claim(id="C", ours="new", theirs="old", smallest=0.05, primary=True):
@@ -255,7 +266,7 @@ def test_the_seeds_fill_up_one_after_the_other():
 
 def test_every_attempt_is_kept_and_the_same_one_renewed(tmp_path):
     path = tmp_path / "attempts.json"
-    first, second = plan(), Plan("abc", {}, "sat2", {}, {"sat2": 6}, 0.5, 16, {}, ())
+    first, second = plan(), Plan("abc", {}, "sat2", {}, {"sat2": 6}, {}, 0.5, 16, {}, ())
     for one, verdict in [(first, "not run"), (second, "shown"), (first, "contradicted")]:
         claims.remember_attempt(one, [{"id": "C", "verdict": verdict}], path)
     found = json.loads(path.read_text())

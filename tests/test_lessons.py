@@ -205,26 +205,28 @@ def test_a_lesson_names_each_thing_once(blank):
         assert len(points) == len(set(points))
 
 
-def test_the_course_of_details_shows_small_things_and_groups_kinds(blank, monkeypatch):
-    sizes = collections.Counter()
-    make = world.make_scene
+def test_the_course_of_details_shows_small_things(blank, monkeypatch):
+    sizes, make = [], world.make_scene
 
     def remember(rng, *, radii=world.RADII, **more):
-        sizes[radii] += 1
+        sizes.append(radii)
         return make(rng, radii=radii, **more)
 
     monkeypatch.setattr(world, "make_scene", remember)
-    lessons_of = [lessons.details(index, seed=3) for index in range(0, 4800, 16)]
-    small = sum(count for (least, _), count in sizes.items() if least < world.RADII[0])
-    assert 0.7 < small / sizes.total() < 0.9  # DETAIL_SHARE of the lessons
-    assert {least for least, _ in sizes} == {*lessons.DETAIL_RADII, world.RADII[0]}
-    heads = [messages[0]["content"] for messages in lessons_of]
-    assert {head for head in heads if isinstance(head, str)} == set(prompts.NANO_SYSTEM.values())
-    for messages in lessons_of:
+    drawn, heads = [], set()
+    for index in range(0, 16 * 400, 16):
+        messages = lessons.details(index, seed=3)
+        drawn.append(sizes[-1][0])
+        heads.add(messages[0]["content"] if isinstance(messages[0]["content"], str) else "")
         for message in messages:
             for block in message["content"] if isinstance(message["content"], list) else []:
                 if block["type"] == "image":
                     assert block["image"].size == (world.VIEW_SIDE, world.VIEW_SIDE)
+    small = sum(least < world.RADII[0] for least in drawn)
+    rate = wilson(small, len(drawn), confidence=0.999)
+    assert rate.low <= lessons.DETAIL_SHARE <= rate.high
+    assert set(drawn) == {*lessons.DETAIL_RADII, world.RADII[0]}
+    assert heads == {"", *prompts.NANO_SYSTEM.values()}
 
 
 def test_the_exam_has_things_of_the_size_that_is_asked_for(blank, monkeypatch):

@@ -59,8 +59,8 @@ COUNTED = {field.name for field in dataclasses.fields(Behaviours)}  # metrics th
 class Arm:
     """A way to train and to ask: the last of `steps`, run with the parameters of `overlay`, made the model.
 
-    Without steps it is the shipped base. `items` names the twins it answers, `minutes` is what a seed should cost. With
-    `probes` its points are tested too (`faithfulness.probe_points`).
+    Without steps it is the shipped base. `items` names the twins it answers, `minutes` is what a seed should cost on
+    one core. With `probes` its points are tested too (`faithfulness.probe_points`).
     """
 
     name: str
@@ -97,6 +97,8 @@ class Claim:
 class Plan:
     """What `params/claims.yaml` says. `items`: twin -> held-out questions a seed; `frozen`: the recipe's commit.
 
+    `sources`: twin -> its skin and knobs, as `benchmarks.load` takes them.
+
     `rates` are the learning rates that the grid tries: step -> values. `scaling` is a curve: arm -> its training
     questions, in accuracy on the twin `scaling_items`.
     """
@@ -106,6 +108,7 @@ class Plan:
     scaling_items: str
     scaling: Mapping[str, int]
     items: Mapping[str, int]
+    sources: Mapping[str, str]
     temperature: float
     max_new_tokens: int
     arms: Mapping[str, Arm]
@@ -154,6 +157,7 @@ def read_plan(path: str | Path = PLAN) -> Plan:
             scaling_items=raw["scaling"]["items"],
             scaling=raw["scaling"]["arms"],
             items=raw["items"],
+            sources=raw["sources"],
             temperature=raw["temperature"],
             max_new_tokens=raw["max_new_tokens"],
             arms=arms,
@@ -270,8 +274,7 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
     answers: dict[str, Any] = {}
     sampling = {"max_new_tokens": plan.max_new_tokens, "temperature": plan.temperature, "seed": seed}
     for name in arm.items:
-        source = "nano" if benchmarks.FAMILIES[name].nano else "twin"
-        examples = benchmarks.load(name, source, split="test", limit=plan.items[name], seed=seed)
+        examples = benchmarks.load(name, plan.sources[name], split="test", limit=plan.items[name], seed=seed)
         draft = folder / "claims" / arm.name / f"{name}.jsonl"
         draft.parent.mkdir(parents=True, exist_ok=True)
         replies = predict(
@@ -585,11 +588,11 @@ def remember_attempt(plan: Plan, rows: Sequence[Mapping[str, Any]], path: Path) 
 
 
 def forecast(units: Sequence[tuple[Arm, int]], reference: Path = REFERENCE) -> str:
-    """What is left to run, in words: units, and core-hours from the plan's minutes (two cores)."""
+    """What is left to run, in words: units, and core-hours from the plan's minutes."""
     left = waiting(units, reference)
     minutes = sum(arm.minutes for arm, _ in left)
     done = len(units) - len(left)
-    return f"{done} units done, {len(left)} to run: about {minutes / 30:.1f} core-hours, half as long on two cores"
+    return f"{done} units done, {len(left)} to run: about {minutes / 60:.1f} core-hours, half as long on two cores"
 
 
 def _take_one_core() -> None:
