@@ -142,11 +142,14 @@ def test_a_narration_heeds_the_question_at_the_stated_rate():
     assert abs(heeded - expected) / count < 0.02
 
 
-@pytest.mark.parametrize("name", ["screenspot", "screenspot_pro"])
-def test_lessons_ask_about_screens_as_the_loader_does(name):
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("screenspot", {"kind": "route"}), ("screenspot_pro", {"kind": "pattern", "pattern": "checked"})],
+)
+def test_lessons_ask_about_screens_as_the_loader_does(name, asked):
     (example,) = benchmarks.load(name, "nano", split="dev", limit=1)
     rng = random.Random(sources.digest(f"{name}/dev/0/0"))
-    item = twins.screen_item(rng, kind="route" if name == "screenspot" else "pattern")
+    item = twins.screen_item(rng, **asked)
     assert lessons.question_for(item) == example.question
 
 

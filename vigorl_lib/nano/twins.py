@@ -162,10 +162,13 @@ def vstar_item(rng: random.Random, *, hops: tuple[int, ...] = (0, 1, 2), **knobs
     )
 
 
-def screen_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str = "route") -> Item:
+def screen_item(
+    rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str = "route", pattern: str | None = None
+) -> Item:
     """One item about a screen: a place is asked for, that of the last thing on its route.
 
-    `kind` "route" leads there from a thing whose name occurs once, "pattern" names it among two or three of its name.
+    `kind` "route" leads there from a thing whose name occurs once, "pattern" names it among two or three of its name by
+    its `pattern`, by default any.
     """
     if kind == "route":
         scene, route, directions = _routed(rng, rng.choice(hops), "screen")
@@ -175,6 +178,8 @@ def screen_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str
         count = rng.choice((2, 3))
         scene = world.make_scene(rng, names=[asked] * count + rng.choices(others, k=7 - count), ground="screen")
         patterns = rng.sample(PATTERNS, count)
+        if pattern:
+            patterns = [pattern, *rng.sample([other for other in PATTERNS if other != pattern], count - 1)]
         pairs = zip(scene.things, patterns, strict=False)
         alike = [dataclasses.replace(thing, pattern=pattern) for thing, pattern in pairs]
         scene = dataclasses.replace(scene, things=(*alike, *scene.things[count:]))
