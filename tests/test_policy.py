@@ -18,7 +18,7 @@ from vigorl_lib import policy as policies
 from vigorl_lib import processors, prompts, views
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import load_predictions, predict
-from vigorl_lib.nano import lessons, model
+from vigorl_lib.nano import exam, lessons, model
 from vigorl_lib.nano.drawing import png
 from vigorl_lib.policy import Completion, LocalPolicy
 from vigorl_lib.processors import processor_class
@@ -634,3 +634,14 @@ def test_a_teacher_is_shown_what_its_student_sees(policy, examples, tmp_path, ma
     for example in (examples[0], dataclasses.replace(examples[0], images=(png(Image.new("RGB", (900, 300))),))):
         assert teacher.view_of(example).frame == student.view_of(example).frame
         assert teacher.view_of(example).image.size == student.view_of(example).image.size
+
+
+def test_the_base_of_details_sees_what_the_other_one_does_not():
+    """Things of a twentieth of the picture's side and less (radii 13 to 16 of 672 pixels)."""
+    items = exam.exam("point", 60, seed=5, radii=(13, 16))
+    right = {}
+    for name in ("base", "base_details"):
+        policy = policies.load_policy(PACKAGE / "checkpoints" / name)
+        said = policy.complete([item.messages for item in items], max_new_tokens=12, temperature=0)
+        right[name] = sum(item.right(reply.text) for item, reply in zip(items, said, strict=True)) / len(items)
+    assert right["base"] < 0.5 and right["base_details"] > 0.75
