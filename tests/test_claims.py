@@ -189,7 +189,7 @@ def test_the_scaling_curve_has_the_arms_with_two_seeds(tmp_path):
         result["items"]["sat2"]["accuracy"] = {"value": accuracy, "n": 6}
         path.write_text(json.dumps(result))
     save(tmp_path, "old", 1, [1] * 6)
-    (row,) = claims.scaling(plan(claim()), tmp_path)
+    (row,) = claims.scaling(plan(claim()), claims.arm_rows(plan(claim()), tmp_path))
     assert (row["arm"], row["x"], row["n"], row["n_items"]) == ("new", 480, 2, 12)
     assert row["value"] == pytest.approx(0.5) and row["low"] < 0.5 < row["high"]
     assert (row["policy_tokens"], row["updates"]) == (150, 10)

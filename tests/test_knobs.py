@@ -133,6 +133,11 @@ def test_a_source_may_name_knobs():
     assert load("twin?radii=13,16&hops=0&resolution=0.5") == load("twin", radii=(13, 16), hops=(0,), resolution=0.5)
     assert load("twin?radii=13,16", hops=(0,)) == load("twin", radii=(13, 16), hops=(0,))
     assert load("twin?") == load("twin")
+    ids = [example.id for example in load("twin?radii=13,16")]
+    assert (
+        benchmarks.drawn_as(ids) == benchmarks.drawn_as([id.split("-radii")[0] for id in ids]) == ("vstar", "dev", 1, 3)
+    )
+    assert benchmarks.drawn_as(["sat2-twin-train-s0-17-p2013"]) == ("sat2", "train", 0, 18)
     assert [benchmarks.is_drawn(source) for source in ("twin?radii=13,16", "nano", "hub", "twins")] == [1, 1, 0, 0]
     with pytest.raises(ValueError, match=r"radii='a,16' is no knob"):
         load("twin?radii=a,16")

@@ -544,9 +544,9 @@ def arm_rows(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
     return rows
 
 
-def scaling(plan: Plan, reference: Path = REFERENCE) -> list[dict[str, Any]]:
-    """The curve of `plan.scaling`: its arms' rows of `arm_rows` with their training questions as `x`."""
-    found = {row["arm"]: row for row in arm_rows(plan, reference) if row["items"] == plan.scaling_items}
+def scaling(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The curve of `plan.scaling`: its arms' `rows` (of `arm_rows`) with their training questions as `x`."""
+    found = {row["arm"]: row for row in rows if row["items"] == plan.scaling_items}
     return [{**found[name], "x": questions} for name, questions in plan.scaling.items() if name in found]
 
 
@@ -653,8 +653,9 @@ def main(words: Sequence[str] | None = None) -> int:
             judged = judge(plan, chosen.reference)
             rows = summary(judged) + judged
             write_json_atomic(chosen.reference / "claims.json", rows)
-            write_json_atomic(chosen.reference / "arms.json", arm_rows(plan, chosen.reference))
-            write_json_atomic(chosen.reference / "scaling.json", scaling(plan, chosen.reference))
+            arms = arm_rows(plan, chosen.reference)
+            write_json_atomic(chosen.reference / "arms.json", arms)
+            write_json_atomic(chosen.reference / "scaling.json", scaling(plan, arms))
             remember_attempt(plan, rows, chosen.reference / "attempts.json")
             record_measurements(chosen.reference / "measurements.json", measurements(plan, judged, chosen.reference))
             for row in rows:

@@ -158,6 +158,16 @@ def is_drawn(source: str | Path) -> bool:
     return str(source).partition("?")[0] in DRAWN
 
 
+def drawn_as(ids: Sequence[str]) -> tuple[str, str, int, int]:
+    """What to load for a twin's examples to be among it: benchmark, split, seed and limit, read off their ids.
+
+    An id is <benchmark>-<skin>-<split>-s<seed>-<number>, and may go on (knobs, a benchmark's own mark).
+    """
+    parts = [id.split("-") for id in ids]
+    name, _, split, seed = parts[0][:4]
+    return name, split, int(seed.removeprefix("s")), 1 + max(int(part[4]) for part in parts)
+
+
 def _knobs(query: str) -> dict[str, Any]:
     """The knobs of "radii=13,16&distractors=2". Raises ValueError on what is no number."""
     found: dict[str, Any] = {}

@@ -417,7 +417,13 @@ def format_conversation(
     """
     item = item or _format_item(rng, mode)
     picture = world.draw(item.scene)
-    messages = _asked(item, picture, mode)
+    small = picture.resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BICUBIC)
+    text = question_for(item)
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": prompts.NANO_SYSTEM[mode]},
+        {"role": "user", "content": [{"type": "image", "image": small}, {"type": "text", "text": text}]},
+    ]
+
     if mode == "direct":
         guess = rng.choice(item.options or [write(spot(thing)) for thing in item.scene.things])
         return item, [*messages, {"role": "assistant", "content": f"<answer> {guess} </answer>"}]
@@ -447,16 +453,6 @@ def format_conversation(
         answer = last.name
     final = render_answer(f"It is {last.pattern} {last.name}.", answer)
     return item, [*messages, {"role": "assistant", "content": final}]
-
-
-def _asked(item: twins.Item, picture: Image.Image, mode: prompts.Mode) -> list[dict[str, Any]]:
-    """A twin's question about its picture, under the system prompt of `mode`."""
-    small = picture.resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.BICUBIC)
-    text = question_for(item)
-    return [
-        {"role": "system", "content": prompts.NANO_SYSTEM[mode]},
-        {"role": "user", "content": [{"type": "image", "image": small}, {"type": "text", "text": text}]},
-    ]
 
 
 def _narrated(rng: random.Random, item: twins.Item, *, grounded: bool) -> tuple[list[str], list[int], int]:
