@@ -69,6 +69,7 @@ def test_the_projects_plan_fits_its_arms_and_its_sources():
         (("claims", "C1a", "items"), "vstar", "which 'vigorl' does not answer"),
         (("arms", "base", "seeds"), "many", "many"),
         (("arms", "base", "colour"), "red", "colour"),
+        (("arms", "base", "shown"), "oracle", "known: random_crops, oracle_crops, larger_picture"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused(place, value, told, tmp_path):
@@ -233,6 +234,20 @@ def test_the_ledger_has_the_effects_and_the_hours_of_finished_units(tmp_path):
     hours = found["claims.core_hours"]
     assert (hours["value"], hours["n"], hours["seeds"]) == (4.0, 4, [1, 2])
     record_measurements(tmp_path / "measurements.json", found)
+
+
+def test_controls_change_what_an_arm_is_shown_and_not_its_weights():
+    example = claims.benchmarks.load("vstar", "twin", split="dev", limit=1, seed=1)[0]
+    model, zoom = claims.PACKAGE / "checkpoints" / "zoom", claims.Zoom()
+    found = {name: claims.policy_of(arm("new", shown=name), model, 1) for name in claims.CONTROLS}
+    views = {name: policy.view_of(example) for name, policy in found.items()}
+    assert {name: view.image.width for name, view in views.items()} == {
+        "": 96, "random_crops": 96, "oracle_crops": 96, "larger_picture": 168,
+    }  # fmt: skip
+    corner = {name: view.crop((0, 0), zoom).tobytes() for name, view in views.items()}
+    assert corner["random_crops"] != corner[""] != corner["oracle_crops"]
+    weights = {sum(p.sum().item() for p in policy.model.parameters()) for policy in found.values()}
+    assert len(weights) == 1
 
 
 def test_curves_lie_beside_the_result(tmp_path, monkeypatch):

@@ -27,8 +27,10 @@ from vigorl_lib.faithfulness import (
     judge_points,
     move_points,
     named_points,
+    oracle_crops,
     points_told,
     probe_points,
+    random_crops,
     recoloured_crops,
     route_reached,
     same_place,
@@ -50,7 +52,7 @@ from vigorl_lib.prompts import BACKTRACK, options_as_letters, options_as_text
 from vigorl_lib.records import Example, Proposal, Refused
 from vigorl_lib.runs import PACKAGE
 from vigorl_lib.traces import find_points, render_call
-from vigorl_lib.views import View, Zoom
+from vigorl_lib.views import View, Zoom, pixels_of_all
 
 # Four things in the corners of a picture of 400 x 200 original pixels, which the model sees at half that size.
 VIEW = View(Image.new("RGB", (400, 200)), Image.new("RGB", (200, 100)))
@@ -413,6 +415,27 @@ def zoomer():
 @pytest.fixture(scope="module")
 def closer():
     return benchmarks.load("vstar", "twin", split="dev", limit=3, seed=1)
+
+
+@pytest.mark.parametrize(("looks", "side"), [(0, 96), (1, 144), (2, 168), (3, 192)])
+def test_one_picture_for_the_budget_of_a_view_and_its_looks(looks, side):
+    limits = {"min_pixels": 576, "max_pixels": 96 * 96, "factor": 24}
+    assert pixels_of_all(limits, Zoom(size=96, looks=looks)) == side**2
+    assert (side // 24) ** 2 >= 16 * (1 + looks) > (side // 24 - 1) ** 2  # tokens
+
+
+def test_crops_of_a_random_place_and_of_what_is_asked_about(zoomer, closer):
+    example, zoom = closer[0], Zoom()
+    view = zoomer.view_of(example)
+    box = Box(*example.truth["boxes"][example.truth["route"][-1]], view.original_frame)
+    there = box.center().to(view.frame).rounded()
+    oracle = oracle_crops(zoomer)
+    assert oracle(example, (0, 0), zoom) == oracle(example, (50, 50), zoom) == view.crop(there, zoom)
+    chance = random_crops(zoomer, seed=1)
+    assert chance(example, there, zoom) == chance(example, there, zoom) != view.crop(there, zoom)
+    shown = {random_crops(zoomer, seed=k)(example, there, zoom).tobytes() for k in range(6)}
+    assert len(shown) > 1
+    assert chance(example, there, zoom).size == (zoom.size, zoom.size)
 
 
 def test_crops_lie_in_three_ways(zoomer, closer):

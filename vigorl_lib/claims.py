@@ -34,8 +34,8 @@ from vigorl_lib import stats
 from vigorl_lib.behaviours import Behaviours, count_behaviours
 from vigorl_lib.benchmarks import registry as benchmarks
 from vigorl_lib.evaluation import predict
-from vigorl_lib.faithfulness import probe_points
-from vigorl_lib.policy import load_policy
+from vigorl_lib.faithfulness import oracle_crops, probe_points, random_crops, with_other_crops
+from vigorl_lib.policy import LocalPolicy, load_policy
 from vigorl_lib.records import Example, to_json
 from vigorl_lib.report import PUBLISHED, collect, read_project
 from vigorl_lib.runs import (
@@ -47,11 +47,12 @@ from vigorl_lib.runs import (
     record_measurements,
     write_json_atomic,
 )
-from vigorl_lib.views import Zoom
+from vigorl_lib.views import Zoom, pixels_of_all
 
 PLAN, REFERENCE, PROFILE = Path("params/claims.yaml"), Path("outputs/reference"), "claims"
 GRID_ITEMS = 300  # development questions that choose between learning rates
 BASE = PACKAGE / "checkpoints" / "base"
+CONTROLS = ("", "random_crops", "oracle_crops", "larger_picture")
 COUNTED = {field.name for field in dataclasses.fields(Behaviours)}  # metrics that are no fractions
 
 
@@ -61,6 +62,9 @@ class Arm:
 
     Without steps it is the shipped base. `items` names the twins it answers, `minutes` is what a seed should cost on
     one core. With `probes` its points are tested too (`faithfulness.probe_points`).
+
+    `shown` is a control of what the model sees when it answers: "random_crops" or "oracle_crops" whatever it points at
+    (`faithfulness`), or in one turn a "larger_picture" that costs what view and looks do (`views.pixels_of_all`).
     """
 
     name: str
@@ -71,6 +75,7 @@ class Arm:
     overlay: str = "vigorl"
     steps: tuple[str, ...] = ()
     probes: bool = False
+    shown: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +170,9 @@ def read_plan(path: str | Path = PLAN) -> Plan:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a plan ({error!r}); params/claims.yaml of the project is one") from error
+    for arm in arms.values():
+        if arm.shown not in CONTROLS:
+            raise ValueError(f"{path}: the arm {arm.name!r} is shown {arm.shown!r}; known: {', '.join(CONTROLS[1:])}")
     for claim in plan.claims:
         for name in (claim.ours, claim.theirs):
             if name not in arms:
@@ -267,8 +275,7 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
     """
     began = time.monotonic()
     folder = make(arm, seed, arm.steps) if arm.steps else folder_of(arm, seed)
-    # In fp32 on a GPU too, as the profile trains: predictions differ by no more than the order of sums.
-    policy = load_policy(folder / arm.steps[-1] / "model" if arm.steps else BASE, dtype=torch.float32)
+    policy = policy_of(arm, folder / arm.steps[-1] / "model" if arm.steps else BASE, seed)
     path = result_path(arm, seed, reference)
     path.parent.mkdir(parents=True, exist_ok=True)
     answers: dict[str, Any] = {}
@@ -322,6 +329,17 @@ def run_unit(plan: Plan, arm: Arm, seed: int, reference: Path = REFERENCE) -> di
     }
     write_json_atomic(path, result)
     return result
+
+
+def policy_of(arm: Arm, model: Path, seed: int) -> LocalPolicy:
+    """An arm's model, seeing what the arm is to see."""
+    # In fp32 on a GPU too, as the profile trains: predictions differ by no more than the order of sums.
+    policy = load_policy(model, dtype=torch.float32)
+    if arm.shown == "larger_picture":
+        return load_policy(model, dtype=torch.float32, max_pixels=pixels_of_all(policy.limits(), Zoom()))
+    if arm.shown == "random_crops":
+        return with_other_crops(policy, random_crops(policy, seed=seed))
+    return with_other_crops(policy, oracle_crops(policy)) if arm.shown == "oracle_crops" else policy
 
 
 def keep_curves(arm: Arm, seed: int, reference: Path = REFERENCE) -> None:

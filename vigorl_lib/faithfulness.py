@@ -154,6 +154,27 @@ def crops_of_another(policy: LocalPolicy, following: Mapping[str, Example]) -> C
     return lambda example, point, zoom: policy.view_of(following[example.id]).crop(point, zoom)
 
 
+def random_crops(policy: LocalPolicy, *, seed: int = 0) -> Cut:
+    """A place of the same picture, drawn by chance: as many pixels, but no use of the point."""
+
+    def cut(example: Example, point: tuple[int, int], zoom: Zoom) -> Image.Image:
+        rng, view = random.Random(f"{seed}/{example.id}/{point}"), policy.view_of(example)
+        return view.crop((rng.randrange(view.image.width), rng.randrange(view.image.height)), zoom)
+
+    return cut
+
+
+def oracle_crops(policy: LocalPolicy) -> Cut:
+    """What is asked about, the end of the truth's route, wherever the model points."""
+
+    def cut(example: Example, point: tuple[int, int], zoom: Zoom) -> Image.Image:
+        truth, view = _truth(example), policy.view_of(example)
+        target = Box(*truth["boxes"][truth["route"][-1]], view.original_frame)
+        return view.crop(target.center().to(view.frame).rounded(), zoom)
+
+    return cut
+
+
 def recoloured_crops(policy: LocalPolicy) -> Cut:
     """The right place, but the thing that is looked at has its red, green and blue exchanged.
 

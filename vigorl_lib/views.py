@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -30,6 +31,16 @@ class Zoom:
     offset: int = 84
     size: int = 96
     looks: int = 2
+
+
+def pixels_of_all(limits: Mapping[str, int], zoom: Zoom) -> int:
+    """Pixels of a square picture that costs, in visual tokens, no less than a view and all looks together.
+
+    As `max_pixels` it is the budget of several turns spent in one. `limits` as in `fit_size`.
+    """
+    pixels = limits["max_pixels"] + zoom.looks * zoom.size**2
+    side = math.ceil(math.sqrt(pixels) / limits["factor"]) * limits["factor"]
+    return side**2
 
 
 @dataclasses.dataclass(frozen=True)
