@@ -147,3 +147,22 @@ def test_a_source_may_name_knobs():
 
 def test_every_twin_has_a_resolution():
     assert all("resolution" in family.knobs for family in benchmarks.FAMILIES.values())
+
+
+@pytest.mark.parametrize(("sizes", "kinds"), [(0, {"goal_aim"}), (1, {"action_consequence"})])
+def test_sat2_asks_for_sizes_as_often_as_it_is_told(sizes, kinds):
+    assert {item.kind for item in benchmarks.load("sat2", f"twin?sizes={sizes}", split="dev", limit=60)} == kinds
+
+
+def test_sat2_asks_for_sizes_in_three_of_ten_questions_by_default():
+    usual, told = (benchmarks.load("sat2", source, split="dev", limit=200) for source in ("twin", "twin?sizes=0.3"))
+    assert [(item.kind, item.truth) for item in usual] == [(item.kind, item.truth) for item in told]
+    assert 40 <= sum(item.kind == "action_consequence" for item in usual) <= 80
+
+
+def test_sizes_that_can_not_be_told_apart_are_refused_only_where_they_are_asked_for():
+    assert benchmarks.load("sat2", "twin?sizes=0&radii=40,44", split="dev", limit=3)
+    with pytest.raises(ValueError, match="sizes can not be told apart"):
+        benchmarks.load("sat2", "twin?radii=40,44", split="dev", limit=3)
+    with pytest.raises(ValueError, match="sizes is 3"):
+        benchmarks.load("sat2", "twin?sizes=3", split="dev", limit=3)

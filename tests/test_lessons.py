@@ -232,6 +232,19 @@ def test_the_course_of_details_shows_small_things(blank, monkeypatch):
     assert heads == {"", *prompts.NANO_SYSTEM.values()}
 
 
+def test_the_untaught_course_writes_points_under_no_prompt(blank):
+    asked = set()
+    for index in range(0, 16 * 500, 16):
+        head, *turns = lessons.untaught(index, seed=3)
+        for mode in lessons.UNTAUGHT:
+            if head["content"] == prompts.NANO_SYSTEM[mode]:
+                asked.add(mode)
+                (reply,) = written(turns)
+                thought, answer = reply.split("<answer>")
+                assert not find_points(thought) and "tool_call" not in reply and answer
+    assert asked == lessons.UNTAUGHT
+
+
 def test_the_exam_has_things_of_the_size_that_is_asked_for(blank, monkeypatch):
     sizes = []
     make = world.make_scene

@@ -323,7 +323,7 @@ def test_the_rows_that_models_are_trained_on_stay_as_they_are(name, source):
             "sat2",
             "twin",
             {"size": 3},
-            "the twin of 'sat2' has no knob size; known: hops, radii, distractors, resolution",
+            "the twin of 'sat2' has no knob size; known: hops, radii, distractors, sizes, resolution",
         ),
         ("pope", "twin", {"hops": 3}, "known: radii, distractors, resolution"),
         ("screenspot", "nano", {"windows": 3}, "the nano of 'screenspot' has no knob windows"),

@@ -107,6 +107,7 @@ def load(
       RealWorldQA, and in BLINK the nine tasks about scenes;
     * `distractors` (so many more things, which no question is about): these but BLINK, which has scenes that are full;
     * `hops` (numbers of moves): SAT-2 and V*Bench;
+    * `sizes` (share of the questions that ask which of two things is larger): SAT-2;
     * `line` (least and largest height of a line in pixels, from which all sizes of controls follow) and `windows` (of a
       desktop): the ScreenSpots.
 

@@ -105,7 +105,7 @@ FAMILY = Family(
     ),
     example=example,
     twin=twin,
-    knobs=("hops", "radii", "distractors", "resolution"),
+    knobs=("hops", "radii", "distractors", "sizes", "resolution"),
     circular=circular,
     figures=figures,
     graders={"official": official, "vigorl": released_choice, "clean": clean_choice},

@@ -38,6 +38,7 @@ MEASURE = 0.5  # of the walks: "Look: red circle (x, y), 40 wide. first below: g
 LOOKS = 2  # most looks of an episode: the last one says that the answer is due
 PLACE_WORD = 0.5  # an ungrounded narration says where in words, such as "top left"
 MODES: dict[prompts.Mode, float] = {"direct": 0.2, "vanilla": 0.25, "grounded": 0.25, "zoom": 0.3}  # of formats
+UNTAUGHT: set[prompts.Mode] = {"grounded", "zoom"}  # of these, what a base may know nothing of
 
 Point = tuple[int, int]  # in view pixels, as everything that the model reads or writes
 
@@ -408,9 +409,11 @@ def _format_item(rng: random.Random, mode: prompts.Mode) -> twins.Item:
 
 
 def format_conversation(
-    rng: random.Random, mode: prompts.Mode, item: twins.Item | None = None
+    rng: random.Random, mode: prompts.Mode, item: twins.Item | None = None, *, taught: bool = True
 ) -> tuple[twins.Item, list[dict[str, Any]]]:
     """A twin's question, or `item`, under the system prompt of `mode`, answered in form but not by reasoning.
+
+    Where it is not `taught` to write points, the prompts that ask for them are answered in steps without any.
 
     An option is named by its text even where the question wants its letter, which `clean` accepts as well: in 3,000
     steps of lessons with letters a model of this size named the pattern it saw, and then any letter.
@@ -423,7 +426,8 @@ def format_conversation(
         {"role": "system", "content": prompts.NANO_SYSTEM[mode]},
         {"role": "user", "content": [{"type": "image", "image": small}, {"type": "text", "text": text}]},
     ]
-
+    if not taught and mode in UNTAUGHT:
+        mode = "vanilla"
     if mode == "direct":
         guess = rng.choice(item.options or [write(spot(thing)) for thing in item.scene.things])
         return item, [*messages, {"role": "assistant", "content": f"<answer> {guess} </answer>"}]
@@ -471,17 +475,21 @@ def _narrated(rng: random.Random, item: twins.Item, *, grounded: bool) -> tuple[
     return narrate(rng, item.scene, grounded=grounded, first=first, hops=hops, asked=item.directions, sizes=sizes)
 
 
-def lesson(seed: int, *, most: int = 7, kind: float | None = None) -> list[dict[str, Any]]:
+def lesson(seed: int, *, most: int = 7, kind: float | None = None, taught: bool = True) -> list[dict[str, Any]]:
     """The lesson of one seed: chat messages with their images (view pixels) in place.
 
-    `kind` (0 … 1) decides what sort of lesson it is; by default it is drawn from the seed as well.
+    `kind` (0 … 1) decides what sort of lesson it is; by default it is drawn from the seed as well. `taught` as in
+    `format_conversation`.
     """
     rng = random.Random(seed)
     kind = rng.random() if kind is None else kind
     sorts: list[tuple[float, Callable[[], list[dict[str, Any]]]]] = [
         (LISTING_SHARE, lambda: skill_conversation(rng, most, LISTINGS)),
         (QUESTION_SHARE, lambda: skill_conversation(rng, most, QUESTIONS)),
-        *((FORMAT_SHARE * share, lambda mode=mode: format_conversation(rng, mode)[1]) for mode, share in MODES.items()),
+        *(
+            (FORMAT_SHARE * share, lambda mode=mode: format_conversation(rng, mode, taught=taught)[1])
+            for mode, share in MODES.items()
+        ),
     ]
     for share, make in sorts:
         if kind < share:
@@ -536,3 +544,16 @@ def details(index: int, *, seed: int = 0, group: int = 16) -> list[dict[str, Any
 def _detail_format(rng: random.Random, radii: tuple[int, int]) -> tuple[prompts.Mode, twins.Item]:
     (mode,) = rng.choices(list(DETAIL_MODES), list(DETAIL_MODES.values()))
     return mode, twins.vstar_item(rng, radii=radii)
+
+
+# --- untaught: a course that takes the format back --------------------------------------------------------
+
+
+def untaught(index: int, *, seed: int = 0, group: int = 16) -> list[dict[str, Any]]:
+    """Lesson `index` of a course after which no prompt makes the base write points or call a tool; `group` as there.
+
+    The paper's bases are like that: they see and reason in steps, but do not write the format of their own accord
+    (ablation of the warm start). All else stays what the other lessons teach.
+    """
+    kind = random.Random(f"{seed} untaught {index // group}").random()
+    return lesson(seed * 1_000_000_000 + index, kind=kind, taught=False)

@@ -110,15 +110,20 @@ def _go(scene: Scene, directions: tuple[str, ...]) -> str:
     return f"Start at the {scene.things[0].name}. Go {', '.join(numbered(directions))}."
 
 
-def sat2_item(rng: random.Random, *, hops: tuple[int, ...] = (2, 3), kind: str | None = None, **knobs: Any) -> Item:
-    """One SAT-2 twin item; seven in ten ask for the end's name, the others for its size. At least two hops.
+def sat2_item(
+    rng: random.Random, *, hops: tuple[int, ...] = (2, 3), sizes: float = 0.3, kind: str | None = None, **knobs: Any
+) -> Item:
+    """One SAT-2 twin item: the share `sizes` ask for the size of the end, the others for its name. At least two hops.
 
     `knobs` are those of `route_scene`: `radii` (original pixels) and `distractors`.
     """
     if min(hops) < 2:
         raise ValueError(f"hops {hops}: the SAT-2 twin needs at least two")
-    check_sizes(knobs.get("radii", world.RADII))
-    kind = kind or ("goal_aim" if rng.random() < 0.7 else "action_consequence")
+    if not 0 <= sizes <= 1:
+        raise ValueError(f"sizes is {sizes}; it is a share of the questions, from 0 to 1")
+    if sizes:
+        check_sizes(knobs.get("radii", world.RADII))
+    kind = kind or ("goal_aim" if rng.random() < 1 - sizes else "action_consequence")
     if kind == "goal_aim":
         scene, route, directions = _routed(rng, rng.choice(hops), **knobs)
         options = list(dict.fromkeys(thing.name for thing in scene.things[1:]))
