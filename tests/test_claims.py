@@ -283,9 +283,10 @@ def test_every_attempt_is_kept_and_the_same_one_renewed(tmp_path):
     path = tmp_path / "attempts.json"
     first, second = plan(), Plan("abc", {}, "sat2", {}, {"sat2": 6}, {}, 0.5, 16, {}, ())
     for one, verdict in [(first, "not run"), (second, "shown"), (first, "contradicted")]:
-        claims.remember_attempt(one, [{"id": "C", "verdict": verdict}], path)
+        row = {"id": "C", "verdict": verdict, "effect": 0.1, "low": 0.0, "high": 0.2, "n_seeds": 2, "statement": ""}
+        claims.remember_attempt(one, [row], path)
     found = json.loads(path.read_text())
-    assert [(one["frozen"], one["verdicts"]["C"]) for one in found] == [("abc", "shown"), (None, "contradicted")]
+    assert [(one["frozen"], one["claims"][0]["verdict"]) for one in found] == [("abc", "shown"), (None, "contradicted")]
 
 
 def test_reference_runs_need_a_frozen_recipe(tmp_path, capsys):

@@ -597,9 +597,10 @@ def power(plan: Plan, seeds: Sequence[int], reference: Path) -> list[dict[str, A
 
 
 def remember_attempt(plan: Plan, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Keep the verdicts of this recipe and these seeds in the list of all attempts; the same again replaces them."""
+    """Keep what came out of this recipe and these seeds in the list of all attempts; the same again replaces it."""
     seeds = {name: list(arm.seeds) for name, arm in plan.arms.items()}
-    attempt = {"frozen": plan.frozen, "seeds": seeds, "verdicts": {row["id"]: row["verdict"] for row in rows}}
+    kept = ("id", "verdict", "effect", "low", "high", "n_seeds")
+    attempt = {"frozen": plan.frozen, "seeds": seeds, "claims": [{key: row[key] for key in kept} for row in rows]}
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     others = [found for found in before if (found["frozen"], found["seeds"]) != (plan.frozen, seeds)]
     write_json_atomic(path, [*others, attempt])
