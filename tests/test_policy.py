@@ -26,6 +26,7 @@ from vigorl_lib.records import Account, Proposal, StepRequest
 from vigorl_lib.runs import PACKAGE, start_run
 from vigorl_lib.search.mcts import SearchSettings, search
 from vigorl_lib.served import ServedPolicy, Sizes
+from vigorl_lib.traces import find_points
 from vigorl_lib.views import Zoom
 
 CALL = (
@@ -645,3 +646,17 @@ def test_the_base_of_details_sees_what_the_other_one_does_not():
         said = policy.complete([item.messages for item in items], max_new_tokens=12, temperature=0)
         right[name] = sum(item.right(reply.text) for item, reply in zip(items, said, strict=True)) / len(items)
     assert right["base"] < 0.5 and right["base_details"] > 0.75
+
+
+def test_the_untaught_base_sees_and_writes_no_points():
+    asked = benchmarks.load("sat2", split="dev", limit=30, seed=5)
+    items = exam.exam("point", 30, seed=5)
+    thoughts = {}
+    for name in ("base", "base_untaught"):
+        policy = policies.load_policy(PACKAGE / "checkpoints" / name)
+        talks = [policy.conversation(example, policy.view_of(example).image, "grounded") for example in asked]
+        said = policy.complete(talks, max_new_tokens=80, temperature=1, seed=1)
+        thoughts[name] = sum(bool(find_points(reply.text.split("<answer>")[0])) for reply in said)
+    said = policy.complete([item.messages for item in items], max_new_tokens=12, temperature=0)
+    assert thoughts["base"] > 25 and thoughts["base_untaught"] == 0
+    assert sum(item.right(reply.text) for item, reply in zip(items, said, strict=True)) > 25
