@@ -32,7 +32,7 @@ STEPS = (
 )  # fmt: skip
 LEDGER, PUBLISHED = "outputs/reference/measurements.json", "params/published.yaml"
 CLAIMS, ARMS = "outputs/reference/claims.json", "outputs/reference/arms.json"
-SCALING = "outputs/reference/scaling.json"
+SCALING, ATTEMPTS = "outputs/reference/scaling.json", "outputs/reference/attempts.json"
 DISAGREEMENTS = "outputs/reference/ledger.json"
 BASE, SAT2, VSTAR = "01_nano_world", "06_eval_spatial/sat2_twin", "05_zoom_grpo/accuracy"
 SEARCH = "07_eval_visual_search"
