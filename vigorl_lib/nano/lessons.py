@@ -557,3 +557,6 @@ def untaught(index: int, *, seed: int = 0, group: int = 16) -> list[dict[str, An
     """
     kind = random.Random(f"{seed} untaught {index // group}").random()
     return lesson(seed * 1_000_000_000 + index, kind=kind, taught=False)
+
+
+COURSES: dict[str, Callable[..., list[dict[str, Any]]]] = {"details": details, "untaught": untaught}
