@@ -536,6 +536,7 @@ def details(index: int, *, seed: int = 0, group: int = 16) -> list[dict[str, Any
         lambda: skill_conversation(rng, 7, DETAIL_LISTINGS, radii=radii),
         lambda: skill_conversation(rng, 7, DETAIL_QUESTIONS, radii=radii),
         lambda: crop_conversation(rng, 7, radii=radii),
+        lambda: crop_conversation(rng, 7, radii=radii),  # twice: a stripe of so small a thing is the last to be read
         lambda: format_conversation(rng, *_detail_format(rng, radii))[1],
     ]
     return makers[int(len(makers) * kind / DETAIL_SHARE)]()
