@@ -69,6 +69,7 @@ def test_the_projects_plan_fits_its_arms_and_its_sources():
         (("claims", "C1a", "items"), "vstar", "which 'vigorl' does not answer"),
         (("arms", "base", "seeds"), "many", "many"),
         (("arms", "base", "colour"), "red", "colour"),
+        (("arms", "base", "shown"), "random_crops", "under 'direct' nobody looks"),
         (("arms", "base", "shown"), "oracle", "known: random_crops, oracle_crops, larger_picture"),
     ],
 )
@@ -246,8 +247,17 @@ def test_controls_change_what_an_arm_is_shown_and_not_its_weights():
     }  # fmt: skip
     corner = {name: view.crop((0, 0), zoom).tobytes() for name, view in views.items()}
     assert corner["random_crops"] != corner[""] != corner["oracle_crops"]
-    weights = {sum(p.sum().item() for p in policy.model.parameters()) for policy in found.values()}
-    assert len(weights) == 1
+
+
+def test_a_unit_is_shown_what_its_arm_says(tmp_path, monkeypatch):
+    frames = {}
+    for shown in ("", "larger_picture"):
+        monkeypatch.setenv("VIGORL_OUTPUTS", str(tmp_path / shown / "outputs"))
+        small = plan(claim(), arms=("new",), seeds=(1,))
+        run_unit(small, dataclasses.replace(small.arms["new"], shown=shown), 1, tmp_path / shown)
+        path = result_path(small.arms["new"], 1, tmp_path / shown).parent / "sat2.jsonl.gz"
+        frames[shown] = {tuple(json.loads(line)["frame"]) for line in gzip.decompress(path.read_bytes()).splitlines()}
+    assert frames == {"": {(96, 96)}, "larger_picture": {(168, 168)}}
 
 
 def test_curves_lie_beside_the_result(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from tests import test_general_twins as plain
 from vigorl_lib import images
 from vigorl_lib.benchmarks import registry as benchmarks
-from vigorl_lib.nano import blink, general, world
+from vigorl_lib.nano import blink, general, twins, world
 from vigorl_lib.nano.drawing import PLACES
 
 MAKERS = {  # each with its kinds, whose answers the checks find again
@@ -164,5 +164,9 @@ def test_sizes_that_can_not_be_told_apart_are_refused_only_where_they_are_asked_
     assert benchmarks.load("sat2", "twin?sizes=0&radii=40,44", split="dev", limit=3)
     with pytest.raises(ValueError, match="sizes can not be told apart"):
         benchmarks.load("sat2", "twin?radii=40,44", split="dev", limit=3)
+    with pytest.raises(ValueError, match="sizes can not be told apart"):
+        twins.sat2_item(random.Random(1), kind="action_consequence", sizes=0, radii=(40, 44))
+    with pytest.raises(ValueError, match="sizes='0,1': one number; only radii, hops, line have several"):
+        benchmarks.load("sat2", "twin?sizes=0,1", split="dev", limit=3)
     with pytest.raises(ValueError, match="sizes is 3"):
         benchmarks.load("sat2", "twin?sizes=3", split="dev", limit=3)

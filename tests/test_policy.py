@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import itertools
 import json
 import random
 import weakref
@@ -651,12 +652,14 @@ def test_the_base_of_details_sees_what_the_other_one_does_not():
 def test_the_untaught_base_sees_and_writes_no_points():
     asked = benchmarks.load("sat2", split="dev", limit=30, seed=5)
     items = exam.exam("point", 30, seed=5)
-    thoughts = {}
-    for name in ("base", "base_untaught"):
+    pointing = {}
+    for name, mode in itertools.product(("base", "base_untaught"), ("grounded", "zoom")):
         policy = policies.load_policy(PACKAGE / "checkpoints" / name)
-        talks = [policy.conversation(example, policy.view_of(example).image, "grounded") for example in asked]
+        talks = [policy.conversation(example, policy.view_of(example).image, mode) for example in asked]
         said = policy.complete(talks, max_new_tokens=80, temperature=1, seed=1)
-        thoughts[name] = sum(bool(find_points(reply.text.split("<answer>")[0])) for reply in said)
+        thoughts = [reply.text.split("<answer>")[0] for reply in said]
+        pointing[name, mode] = sum("tool_call" in text or bool(find_points(text)) for text in thoughts)
     said = policy.complete([item.messages for item in items], max_new_tokens=12, temperature=0)
-    assert thoughts["base"] > 25 and thoughts["base_untaught"] == 0
+    assert min(pointing["base", mode] for mode in ("grounded", "zoom")) > 25
+    assert pointing["base_untaught", "grounded"] == pointing["base_untaught", "zoom"] == 0
     assert sum(item.right(reply.text) for item, reply in zip(items, said, strict=True)) > 25

@@ -173,6 +173,10 @@ def read_plan(path: str | Path = PLAN) -> Plan:
     for arm in arms.values():
         if arm.shown not in CONTROLS:
             raise ValueError(f"{path}: the arm {arm.name!r} is shown {arm.shown!r}; known: {', '.join(CONTROLS[1:])}")
+        if arm.shown.endswith("crops") and arm.mode != "zoom":
+            raise ValueError(
+                f"{path}: the arm {arm.name!r} is shown {arm.shown!r}, but under {arm.mode!r} nobody looks"
+            )
     for claim in plan.claims:
         for name in (claim.ours, claim.theirs):
             if name not in arms:

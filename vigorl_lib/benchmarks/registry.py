@@ -177,6 +177,8 @@ def _knobs(query: str) -> dict[str, Any]:
             numbers = [float(number) if "." in number else int(number) for number in written.split(",")]
         except ValueError:
             raise ValueError(f"{name}={written!r} is no knob of a twin; write numbers, as in radii=13,16") from None
+        if len(numbers) > 1 and name not in LIST_KNOBS:
+            raise ValueError(f"{name}={written!r}: one number; only {', '.join(LIST_KNOBS)} have several")
         found[name] = tuple(numbers) if name in LIST_KNOBS else numbers[0]
     return found
 

@@ -553,8 +553,8 @@ def _detail_format(rng: random.Random, radii: tuple[int, int]) -> tuple[prompts.
 def untaught(index: int, *, seed: int = 0, group: int = 16) -> list[dict[str, Any]]:
     """Lesson `index` of a course after which no prompt makes the base write points or call a tool; `group` as there.
 
-    The paper's bases are like that: they see and reason in steps, but do not write the format of their own accord
-    (ablation of the warm start). All else stays what the other lessons teach.
+    As in the paper's ablation of the warm start, whose base never wrote the format of its own accord. All else stays
+    what the other lessons teach.
     """
     kind = random.Random(f"{seed} untaught {index // group}").random()
     return lesson(seed * 1_000_000_000 + index, kind=kind, taught=False)
