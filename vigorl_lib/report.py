@@ -121,7 +121,7 @@ TARGETS = {SEARCH: "evaluate", WEB: "evaluate", HABITS: "evaluate", MUSEUM: "mus
 UNITS = {"rewards": "rewards", "seconds": "s", "first_figure_s": "s", "mib": "MiB", "peak_gib": "GiB"}
 QUOTE = re.compile(r"<!-- m:([a-z0-9_.]+?)(?:/(\d+))? -->([^<]*)<!-- /m -->")
 STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:900px;margin:2em auto;padding:0 1em}"
+    "body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1200px;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}"
     "td,th{padding:3px 10px;text-align:left;border-bottom:1px solid #ddd}img{max-width:100%}"
 )
