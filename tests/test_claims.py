@@ -237,7 +237,7 @@ def test_the_ledger_has_the_effects_and_the_hours_of_finished_units(tmp_path):
     record_measurements(tmp_path / "measurements.json", found)
 
 
-def test_controls_change_what_an_arm_is_shown_and_not_its_weights():
+def test_controls_change_what_an_arm_is_shown():
     example = claims.benchmarks.load("vstar", "twin", split="dev", limit=1, seed=1)[0]
     model, zoom = claims.PACKAGE / "checkpoints" / "zoom", claims.Zoom()
     found = {name: claims.policy_of(arm("new", shown=name), model, 1) for name in claims.CONTROLS}

@@ -121,7 +121,7 @@ def sat2_item(
         raise ValueError(f"hops {hops}: the SAT-2 twin needs at least two")
     if not 0 <= sizes <= 1:
         raise ValueError(f"sizes is {sizes}; it is a share of the questions, from 0 to 1")
-    if kind != "goal_aim" and (sizes or kind):
+    if kind == "action_consequence" or (kind is None and sizes):
         check_sizes(knobs.get("radii", world.RADII))
     kind = kind or ("goal_aim" if rng.random() < 1 - sizes else "action_consequence")
     if kind == "goal_aim":
