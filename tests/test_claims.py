@@ -46,7 +46,9 @@ def save(folder, name, seed, scores, version="one", first=0):
     lines = "".join(json.dumps({"id": f"q{first + k}", "accuracy": score}) + "\n" for k, score in enumerate(scores))
     (path.parent / "sat2.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     cost = {"policy_tokens": 100 * seed, "updates": 10}
-    path.write_text(json.dumps({"items": {"sat2": {"fingerprint": version}}, "cost": cost}))
+    measured = [score for score in scores if score is not None]
+    accuracy = {"value": sum(measured) / len(measured), "n": len(measured)}
+    path.write_text(json.dumps({"items": {"sat2": {"fingerprint": version, "accuracy": accuracy}}, "cost": cost}))
 
 
 def test_the_projects_plan_fits_its_arms_and_its_sources():
@@ -184,15 +186,11 @@ def test_power_is_that_of_the_plan_s_seeds_from_the_spread_of_others(tmp_path):
 
 
 def test_the_scaling_curve_has_the_arms_with_two_seeds(tmp_path):
-    for seed, accuracy in ((1, 0.4), (2, 0.6)):
-        save(tmp_path, "new", seed, [1] * 6)
-        path = result_path(arm("new"), seed, tmp_path)
-        result = json.loads(path.read_text())
-        result["items"]["sat2"]["accuracy"] = {"value": accuracy, "n": 6}
-        path.write_text(json.dumps(result))
+    for seed, scores in ((1, [1, 1, 0, 0, 0]), (2, [1, 1, 1, 0, 0])):
+        save(tmp_path, "new", seed, scores)
     save(tmp_path, "old", 1, [1] * 6)
     (row,) = claims.scaling(plan(claim()), claims.arm_rows(plan(claim()), tmp_path))
-    assert (row["arm"], row["x"], row["n"], row["n_items"]) == ("new", 480, 2, 12)
+    assert (row["arm"], row["x"], row["n"], row["n_items"]) == ("new", 480, 2, 10)
     assert row["value"] == pytest.approx(0.5) and row["low"] < 0.5 < row["high"]
     assert (row["policy_tokens"], row["updates"]) == (150, 10)
     assert claims.arm_rows(plan(claim()), tmp_path) == [{key: row[key] for key in row if key != "x"}]
@@ -221,15 +219,17 @@ def test_a_claim_is_as_its_worst_primary_part(parts, found):
     assert (last["id"], last["part"]) == ("C12", "C12")
 
 
-def test_the_ledger_has_the_effects_and_the_hours_of_finished_units(tmp_path):
-    assert claims.measurements(plan(claim()), judge(plan(claim()), tmp_path), tmp_path) == {}
+def test_the_ledger_has_the_effects_the_accuracies_and_the_hours_of_finished_units(tmp_path):
+    assert claims.measurements(plan(claim()), judge(plan(claim()), tmp_path), [], tmp_path) == {}
     for name, seconds in (("new", 1800), ("old", 5400)):
         for seed in (1, 2):
             save(tmp_path, name, seed, [name == "new"] * 5 + [1])
             path = result_path(arm(name), seed, tmp_path)
             path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
     rows = judge(plan(claim(id="C1a")), tmp_path)
-    found = claims.measurements(plan(claim(id="C1a")), rows, tmp_path)
+    found = claims.measurements(plan(claim(id="C1a")), rows, claims.arm_rows(plan(claim()), tmp_path), tmp_path)
+    assert found["claims.new.sat2.accuracy"]["value"] == 1.0
+    assert (found["claims.old.sat2.accuracy"]["n"], found["claims.old.sat2.accuracy"]["seeds"]) == (12, [1, 2])
     assert found["claims.c1a.effect"]["value"] == pytest.approx(5 / 6)
     assert (found["claims.c1a.effect"]["n"], found["claims.c1a.effect"]["seeds"]) == (12, [1, 2])
     hours = found["claims.core_hours"]

@@ -493,8 +493,15 @@ def _excess(row: Mapping[str, Any]) -> float:
     return 0.0 if row["effect"] is None else row["effect"] - row["smallest_effect"]
 
 
-def measurements(plan: Plan, rows: Sequence[Mapping[str, Any]], reference: Path = REFERENCE) -> dict[str, Any]:
-    """For the ledger: `claims.<id>.effect` of each row that has one, and `claims.core_hours` of all finished units."""
+def measurements(
+    plan: Plan, rows: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]], reference: Path = REFERENCE
+) -> dict[str, Any]:
+    """For the ledger, of the rows of `judge` and `arm_rows`.
+
+    claims.<id>.effect               of each claim that has one
+    claims.<arm>.<items>.accuracy    the mean over seeds
+    claims.core_hours                of all finished units
+    """
     finished = [(arm, seed) for arm, seed in plan.units() if result_path(arm, seed, reference).exists()]
     seconds = [_result(arm, seed, reference)["seconds"] for arm, seed in finished]
     seeds = sorted({seed for _, seed in finished})
@@ -509,6 +516,14 @@ def measurements(plan: Plan, rows: Sequence[Mapping[str, Any]], reference: Path 
         }
         for row in rows
         if row["effect"] is not None
+    } | {
+        f"claims.{row['arm']}.{row['items']}.accuracy": {
+            **{key: row[key] for key in ("value", "low", "high")},
+            "unit": "fraction",
+            "n": row["n_items"],
+            "seeds": [seed for arm, seed in finished if arm.name == row["arm"]],
+        }
+        for row in arms
     }
     if finished:
         hours = {"value": sum(seconds) / 3600, "unit": "core-hours", "n": len(finished), "seeds": seeds}
@@ -680,7 +695,8 @@ def main(words: Sequence[str] | None = None) -> int:
             write_json_atomic(chosen.reference / "arms.json", arms)
             write_json_atomic(chosen.reference / "scaling.json", scaling(plan, arms))
             remember_attempt(plan, rows, chosen.reference / "attempts.json")
-            record_measurements(chosen.reference / "measurements.json", measurements(plan, judged, chosen.reference))
+            entries = measurements(plan, judged, arms, chosen.reference)
+            record_measurements(chosen.reference / "measurements.json", entries)
             for row in rows:
                 effect = "" if row["effect"] is None else " {effect:+.3f} [{low:+.3f}, {high:+.3f}]".format(**row)
                 missing = f"; missing seeds: {row['missing_seeds']}" if row["missing_seeds"] else ""
