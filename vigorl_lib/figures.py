@@ -519,7 +519,7 @@ def _interval(row: Mapping[str, Any], key: str = "value") -> tuple[float, float,
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.2f}"
+    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.1g}" if 0 < abs(value) < 0.01 else f"{value:.2f}"
 
 
 def _panel(width: float, height: float, *, title: str, x: str, y: str, grid: str) -> tuple[Figure, Axes]:
@@ -718,7 +718,8 @@ def paired_lines(panels: Sequence[Paired], *, title: str = "") -> Figure:
             mean, (shift, side) = float(np.mean(points)), ((14, "left") if x else (-14, "right"))
             away = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side, "va": "center"}
             ax.annotate(_number(mean), (x, mean), size=10, weight="bold", **away)
-        ax.set_xticks((0, 1), [_short(name, 24) for name in panel.names])
+        # Long names of two arms would run into each other: in two lines, from their first underscore.
+        ax.set_xticks((0, 1), [_short(n, 24).replace("_", "\n", len(n) > 12) for n in panel.names])
         ax.set(title=_short(panel.title, 40), ylabel=_short(panel.label, 60), xlim=(-0.6, 1.6))
         ax.grid(axis="y")
     for ax in list(axs.flat)[len(panels) :]:
