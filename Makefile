@@ -50,6 +50,7 @@ base:  ## train a nano base of your own (notebook 01, up to an hour)
 
 evaluate:  ## run and record the evaluations that reproduce leaves out (minutes each; 09 up to twenty)
 	@$(MAKE) --no-print-directory STEPS="$(filter-out 13_%,$(LATER))" reproduce
+	$(RUN) vigorl_lib.report record $(OUT) --step 07_eval_visual_search
 	$(RUN) vigorl_lib.report record $(OUT) --step 09_eval_web_agents
 	$(RUN) vigorl_lib.report record $(OUT) --step 11_behaviours
 
