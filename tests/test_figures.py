@@ -356,6 +356,9 @@ def test_paired_lines_join_the_two_values_of_every_seed():
     assert [line.get_ydata().tolist() for line in ax.lines] == [[0.3, 0.5], [0.4, 0.8]]
     assert [text.get_text() for text in ax.texts] == ["0.35", "0.65"]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["SFT", "ViGoRL"]
+    ax = figures.paired_lines([figures.Paired("", ("screens_no_points", "vigorl"), [(0.004, 0.02)], "")]).axes[0]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["screens\nno_points", "vigorl"]
+    assert [text.get_text() for text in ax.texts] == ["0.004", "0.02"]
     with pytest.raises(ValueError, match="at least one panel"):
         figures.paired_lines([])
     with pytest.raises(ValueError, match="panel 'C2b: shown' has none"):
